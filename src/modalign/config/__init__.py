@@ -1,0 +1,1 @@
+"""From the command line to checked settings; with the entry points, the only code that knows Hydra."""

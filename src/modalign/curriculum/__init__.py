@@ -1,0 +1,1 @@
+"""Which phases, in which order, with what replay: plain Python, no torch."""

@@ -1,0 +1,1 @@
+"""Recipes, shards and their manifests, order, decoders, templates, collation."""

@@ -1,0 +1,1 @@
+"""Generation, metrics, the forgetting ledger and the report."""

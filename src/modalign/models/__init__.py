@@ -1,0 +1,1 @@
+"""The network: tokenizers, one shared encoder, a projector, a fusion and a causal language model."""

@@ -1,0 +1,1 @@
+"""Towers that turn tokens into features; most are frozen, gradients still flow through."""

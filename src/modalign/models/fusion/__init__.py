@@ -1,0 +1,1 @@
+"""How soft tokens enter the language model."""

@@ -1,0 +1,1 @@
+"""From encoder features to soft tokens of the language model's width."""

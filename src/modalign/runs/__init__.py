@@ -1,0 +1,1 @@
+"""The run folder: identity, manifest, checkpoints, lock, lineage."""

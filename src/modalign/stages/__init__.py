@@ -1,0 +1,1 @@
+"""How to train: one LightningModule a stage, and the curriculum's DataModule."""

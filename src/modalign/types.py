@@ -1,0 +1,109 @@
+"""The types at the seams: a sample as spans, a batch as media plus text, and the tokens that flow between parts.
+
+Shape letters: N media items, B samples, T frames, L tokens, D width, S text tokens of a whole batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpan:
+    """Text of a sample; `target` carries loss with `weight`, `end` appends the end-of-sequence token."""
+
+    text: str
+    target: bool = False
+    weight: float = 1.0
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSpan:
+    """One decoded medium of a modality's path; `variant` selects among parts (a subject of voxel vectors)."""
+
+    modality: str
+    value: Tensor
+    variant: str | None = None
+    target: bool = False
+
+
+Span = TextSpan | MediaSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An ordered list of spans, with where it came from and what else is known of it (references, attributes)."""
+
+    key: str
+    recipe: str
+    spans: tuple[Span, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class TokenSet:
+    """Tokens between two parts: values, and what is known of each."""
+
+    values: Float[Tensor, "B L D"]
+    mask: Bool[Tensor, "B L"] | None = None
+    positions: Int[Tensor, "B L A"] | None = None
+    name: str = "tokens"
+
+    @property
+    def lengths(self) -> Int[Tensor, "B"]:
+        """Number of valid tokens of each item."""
+        if self.mask is not None:
+            return self.mask.sum(dim=1)
+        return self.values.new_full((self.values.shape[0],), self.values.shape[1]).long()
+
+
+@dataclass(slots=True)
+class MediaBatch:
+    """The media of one modality in a batch, stacked; vectors of several sizes are zero-padded, `variants` tells which."""
+
+    values: Float[Tensor, "N ..."]
+    variants: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Where a span of a sample lies: `modality` None is text [start, start+length), else medium number `start`."""
+
+    modality: str | None
+    start: int
+    length: int = 1
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one micro-step sees: media by modality, all text tokens in a row, and each sample's layout of segments."""
+
+    media: dict[str, MediaBatch]
+    layout: tuple[tuple[Segment, ...], ...]
+    text_ids: Int[Tensor, "S"]
+    loss_weights: Float[Tensor, "S"]
+    keys: tuple[str, ...]
+    source: str = ""
+    metas: tuple[dict[str, Any], ...] = ()
+    holes: tuple[tuple[str, str, str], ...] = ()
+
+    def to(self, device: Any) -> Batch:
+        """The same batch with its tensors on `device`."""
+        media = {name: MediaBatch(m.values.to(device), m.variants) for name, m in self.media.items()}
+        return Batch(
+            media, self.layout, self.text_ids.to(device), self.loss_weights.to(device),
+            self.keys, self.source, self.metas, self.holes,
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by the DataLoader)."""
+        media = {name: MediaBatch(m.values.pin_memory(), m.variants) for name, m in self.media.items()}
+        return Batch(
+            media, self.layout, self.text_ids.pin_memory(), self.loss_weights.pin_memory(),
+            self.keys, self.source, self.metas, self.holes,
+        )

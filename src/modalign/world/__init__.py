@@ -1,0 +1,1 @@
+"""The embedded default: a small generated world seen by all sensors."""
