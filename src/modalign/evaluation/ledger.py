@@ -1,0 +1,129 @@
+"""The forgetting ledger: after each phase every modality's score, and its change against its own phase's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modalign.evaluation.scores import Results, Score, results_from_dict
+
+Entry = tuple[str, Sequence[str], Results | Mapping[str, Any]]
+"""A phase's name, its new modalities, and what its evaluation found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """The largest fall of any modality below its own phase's score; `change` is negative where something was lost."""
+
+    modality: str
+    phase: str
+    change: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A matrix of phases by modalities (in the order of their own phases); None where nothing was measured."""
+
+    phases: tuple[str, ...]
+    modalities: tuple[str, ...]
+    scores: tuple[tuple[Score | None, ...], ...]
+    text_loss: tuple[float | None, ...]
+    own_phase: Mapping[str, int]
+    metric: str
+    split: str
+
+    def value(self, phase: int, modality: str) -> float | None:
+        """The modality's score after the phase."""
+        score = self.scores[phase][self.modalities.index(modality)]
+        return None if score is None else score.value
+
+    def change(self, phase: int, modality: str) -> float | None:
+        """The score after a phase minus that after the modality's own; None before and at its own phase."""
+        own = self.own_phase[modality]
+        then, now = self.value(own, modality), self.value(phase, modality)
+        return now - then if phase > own and then is not None and now is not None else None
+
+    def final_change(self, modality: str) -> float | None:
+        """The change at the last phase."""
+        return self.change(len(self.phases) - 1, modality)
+
+    def worst_forgetting(self) -> Forgetting | None:
+        """The most negative change of any modality at any later phase; None where there is no later phase."""
+        changes = [
+            Forgetting(modality, name, change)
+            for phase, name in enumerate(self.phases)
+            for modality in self.modalities
+            if (change := self.change(phase, modality)) is not None
+        ]
+        return min(changes, key=lambda found: found.change, default=None)
+
+    def backward_transfer(self) -> float | None:
+        """The mean change at the last phase over the modalities that came before it (Lopez-Paz and Ranzato, 2017)."""
+        changes = [c for modality in self.modalities if (c := self.final_change(modality)) is not None]
+        return sum(changes) / len(changes) if changes else None
+
+    def forward_transfer(self) -> float | None:
+        """The mean, over modalities that were scored before their own phase, of that score minus chance."""
+        gains = []
+        for column, modality in enumerate(self.modalities):
+            own = self.own_phase[modality]
+            before = self.scores[own - 1][column] if own else None
+            if before is not None and before.chance is not None:
+                gains.append(before.value - before.chance)
+        return sum(gains) / len(gains) if gains else None
+
+    def text_loss_change(self, phase: int) -> float | None:
+        """The plain-text loss's change against the first one measured, as a share of it (0.02 is 2 % worse)."""
+        known = [(i, loss) for i, loss in enumerate(self.text_loss) if loss is not None]
+        now = self.text_loss[phase]
+        if now is None or not known or phase == known[0][0]:
+            return None
+        return now / known[0][1] - 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a file or a chart: the matrix, the changes, the text loss and the summary numbers."""
+        worst = self.worst_forgetting()
+        return {
+            "metric": self.metric,
+            "split": self.split,
+            "phases": list(self.phases),
+            "modalities": list(self.modalities),
+            "own_phase": dict(self.own_phase),
+            "values": [[None if s is None else s.value for s in row] for row in self.scores],
+            "changes": [[self.change(p, m) for m in self.modalities] for p in range(len(self.phases))],
+            "text_loss": list(self.text_loss),
+            "worst_forgetting": None if worst is None else [worst.modality, worst.phase, worst.change],
+            "backward_transfer": self.backward_transfer(),
+            "forward_transfer": self.forward_transfer(),
+        }
+
+
+def build_ledger(
+    entries: Sequence[Entry], task: str = "caption", split: str = "test", metric: str = "attribute_accuracy"
+) -> Ledger:
+    """The ledger of a curriculum's phases in order; a modality's own phase is the first that lists it as new.
+
+    A modality that is scored but never new (its parent's phases are not listed) counts from where it is first scored.
+    """
+    found = [(name, tuple(new), _typed(results)) for name, new, results in entries]
+    own: dict[str, int] = {}
+    for phase, (_, new, results) in enumerate(found):
+        scored = [s.modality for s in results.scores if (s.task, s.split, s.metric) == (task, split, metric)]
+        later = {m for _, names, _ in found[phase:] for m in names}
+        for modality in (*(m for m in scored if m not in later), *new):
+            own.setdefault(modality, phase)
+    modalities = tuple(own)
+    return Ledger(
+        phases=tuple(name for name, _, _ in found),
+        modalities=modalities,
+        scores=tuple(tuple(r.find(m, task, split, metric) for m in modalities) for _, _, r in found),
+        text_loss=tuple(None if r.text_loss is None else r.text_loss.value for _, _, r in found),
+        own_phase=own,
+        metric=metric,
+        split=split,
+    )
+
+
+def _typed(results: Results | Mapping[str, Any]) -> Results:
+    return results if isinstance(results, Results) else results_from_dict(results)

@@ -1,0 +1,64 @@
+"""The forgetting ledger on a terminal: one row a phase, one column a modality, what was lost in red."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from modalign.evaluation.ledger import Ledger
+
+NOTABLE_FALL = 0.02
+
+
+def ledger_table(ledger: Ledger) -> Table:
+    """A rich table of scores in percent, each with its change in points against the modality's own phase."""
+    table = Table(title=f"{ledger.metric.replace('_', ' ')} on {ledger.split}, % (change since its own phase, points)")
+    table.add_column("after phase")
+    for modality in ledger.modalities:
+        table.add_column(modality, justify="right")
+    table.add_column("text loss", justify="right")
+    for phase, name in enumerate(ledger.phases):
+        cells = [_cell(ledger, phase, modality) for modality in ledger.modalities]
+        table.add_row(name, *cells, _text_cell(ledger, phase))
+    table.caption = summary_line(ledger)
+    return table
+
+
+def summary_line(ledger: Ledger) -> str:
+    """The ledger in one sentence: the worst forgetting, and the transfers that were measured."""
+    worst = ledger.worst_forgetting()
+    if worst is None:
+        return "one phase so far: nothing can have been forgotten yet"
+    if worst.change >= 0:
+        line = "no modality ever fell below its own phase's score"
+    else:
+        line = f"worst forgetting: {worst.modality} {100 * worst.change:+.1f} points after {worst.phase}"
+    backward, forward = ledger.backward_transfer(), ledger.forward_transfer()
+    if backward is not None:
+        line += f"; backward transfer {100 * backward:+.1f}"
+    if forward is not None:
+        line += f"; forward transfer {100 * forward:+.1f}"
+    return line
+
+
+def _cell(ledger: Ledger, phase: int, modality: str) -> Text:
+    value = ledger.value(phase, modality)
+    if value is None:
+        return Text("·", style="dim")
+    change = ledger.change(phase, modality)
+    style = "bold" if ledger.own_phase[modality] == phase else ""
+    cell = Text(f"{100 * value:.1f}", style=style)
+    if change is not None:
+        colour = "red" if change < -NOTABLE_FALL else "dim" if change < 0 else "green"
+        cell.append(f" {100 * change:+.1f}", style=colour)
+    return cell
+
+
+def _text_cell(ledger: Ledger, phase: int) -> Text:
+    loss = ledger.text_loss[phase]
+    if loss is None:
+        return Text("·", style="dim")
+    change = ledger.text_loss_change(phase)
+    if change is None:
+        return Text(f"{loss:.4f}")
+    return Text(f"{loss:.4f} ").append(f"{100 * change:+.1f} %", style="red" if change > NOTABLE_FALL else "dim")

@@ -1,0 +1,79 @@
+"""The ledger: a hand-computed curriculum of three phases."""
+
+import pytest
+from rich.console import Console
+
+from modalign.evaluation.ledger import build_ledger
+from modalign.evaluation.ledger_table import ledger_table, summary_line
+from modalign.evaluation.scores import Results, Score, TextLoss
+
+
+def results(text_loss=None, split="test", **values):
+    scores = [Score(m, "caption", split, "attribute_accuracy", v, v, v, 0.25, 300) for m, v in values.items()]
+    return Results("run", 1, tuple(scores), None if text_loss is None else TextLoss(text_loss, 100))
+
+
+ENTRIES = [
+    ("align image", ["image"], results(0.10, image=0.95, audio=0.30)),
+    ("align audio", ["audio"], results(0.10, image=0.90, audio=0.80)),
+    ("align imu", ["imu"], results(0.10, image=0.93, audio=0.85, imu=0.90)),
+    ("instruct all", [], results(0.11, image=0.94, audio=0.70, imu=0.91)),
+]
+
+
+def test_changes_are_against_each_modalitys_own_phase():
+    ledger = build_ledger(ENTRIES)
+    assert ledger.modalities == ("image", "audio", "imu")
+    assert ledger.change(0, "image") is None
+    assert ledger.change(1, "image") == pytest.approx(-0.05)
+    assert ledger.change(3, "audio") == pytest.approx(-0.10)
+    assert ledger.change(0, "audio") is None
+    assert ledger.final_change("imu") == pytest.approx(0.01)
+
+
+def test_worst_forgetting_and_transfers():
+    ledger = build_ledger(ENTRIES)
+    worst = ledger.worst_forgetting()
+    assert (worst.modality, worst.phase) == ("audio", "instruct all")
+    assert worst.change == pytest.approx(-0.10)
+    assert ledger.backward_transfer() == pytest.approx((-0.01 - 0.10 + 0.01) / 3)
+    assert ledger.forward_transfer() == pytest.approx(0.30 - 0.25)
+    assert ledger.text_loss_change(3) == pytest.approx(0.10)
+    assert ledger.text_loss_change(0) is None
+
+
+def test_one_phase_has_nothing_to_forget():
+    ledger = build_ledger(ENTRIES[:1])
+    assert ledger.worst_forgetting() is None
+    assert ledger.backward_transfer() is None
+    assert "nothing can have been forgotten" in summary_line(ledger)
+
+
+def test_modalities_of_a_parent_outside_the_list_count_from_their_first_score():
+    ledger = build_ledger(ENTRIES[1:])
+    assert ledger.own_phase == {"image": 0, "audio": 0, "imu": 1}
+    assert ledger.change(1, "image") == pytest.approx(0.03)
+
+
+def test_results_may_be_plain_dicts_and_other_splits_may_be_asked_for():
+    ledger = build_ledger([("a", ["image"], results(split="test_unseen", image=0.5).as_dict())], split="test_unseen")
+    assert ledger.value(0, "image") == 0.5
+    assert build_ledger([("a", ["image"], results(image=0.5).as_dict())], split="val").value(0, "image") is None
+
+
+def test_the_table_shows_scores_changes_and_what_was_not_measured():
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(ledger_table(build_ledger(ENTRIES)))
+    text = console.export_text()
+    assert "95.0" in text
+    assert "70.0 -10.0" in text
+    assert "0.1100 +10.0 %" in text
+    assert "·" in text
+    assert "worst forgetting: audio -10.0 points after instruct all" in text
+
+
+def test_the_ledger_as_data_holds_the_matrix_and_the_summary():
+    data = build_ledger(ENTRIES).as_dict()
+    assert data["values"][0] == [0.95, 0.30, None]
+    assert data["worst_forgetting"][:2] == ["audio", "instruct all"]
+    assert data["text_loss"] == [0.10, 0.10, 0.10, 0.11]
