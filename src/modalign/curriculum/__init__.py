@@ -1,1 +1,1 @@
-"""Which phases, in which order, with what replay: plain Python, no torch."""
+"""Which modalities are taught in which order, with how much of the earlier ones mixed in: plain Python, no torch."""
