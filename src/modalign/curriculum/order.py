@@ -21,7 +21,7 @@ def by_size(sizes: Mapping[str, int], declared: Sequence[str]) -> Groups:
                 f"{_listing(sizes)}; give it a recipe or leave it out of `modalities`"
             )
         if sizes[name] <= 0:
-            raise ModalignError(f"modality '{name}' has {sizes[name]} training samples: its recipe must hold at least 1")
+            raise ModalignError(f"modality '{name}' has {sizes[name]} training samples: its recipe needs at least 1")
     _refuse_repeats(declared, "modalities")
     rank = {name: position for position, name in enumerate(declared)}
     return tuple((name,) for name in sorted(declared, key=lambda name: (-sizes[name], rank[name])))

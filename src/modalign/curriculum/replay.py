@@ -54,7 +54,7 @@ def shares(
     new, seen, parsed = tuple(new), tuple(seen), ReplayRule.parse(rule)
     if set(new) & set(seen):
         raise ModalignError(f"{', '.join(sorted(set(new) & set(seen)))} both new and earlier in one phase")
-    if parsed.kind == "none" or parsed.kind != "temperature" and not seen:
+    if parsed.kind == "none" or (not seen and parsed.kind != "temperature"):
         if not new:
             raise ModalignError(f"stage.replay={parsed} leaves nothing to train on: the phase has no new modality")
         return bounded(equal_shares(new))
@@ -93,7 +93,7 @@ def _split(given: str | Mapping[str, Any]) -> tuple[str, Any]:
         kind, _, value = given.partition(":")
         return kind.strip(), value.strip() or None
     if not isinstance(given, Mapping) or len(given) != 1:
-        raise ModalignError(f"stage.replay is {given!r}: write one rule, as in `balanced`, `ratio:0.3` or {{ratio: 0.3}}")
+        raise ModalignError(f"stage.replay is {given!r}: write one rule, as in balanced, ratio:0.3 or {{ratio: 0.3}}")
     kind, value = next(iter(given.items()))
     return str(kind), value
 
@@ -105,9 +105,9 @@ def _number(kind: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ModalignError(f"stage.replay={kind} needs a number, got {value!r}: write it as in `stage.replay={example}`")
+        raise ModalignError(f"stage.replay={kind} needs a number, got {value!r}: write `stage.replay={example}`")
     if kind == "ratio" and not 0 <= number < 1:
-        raise ModalignError(f"stage.replay=ratio:{number:g}: the share of earlier samples must be at least 0 and below 1")
+        raise ModalignError(f"stage.replay=ratio:{number:g}: the share of earlier samples must be in [0, 1)")
     if kind == "temperature" and number <= 0:
         raise ModalignError(f"stage.replay=temperature:{number:g}: the temperature must be above 0")
     return number

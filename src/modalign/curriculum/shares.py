@@ -17,7 +17,7 @@ def equal_shares(names: tuple[str, ...], total: Fraction = Fraction(1)) -> dict[
 
 
 def weighted_shares(weights: Mapping[str, float]) -> dict[str, Fraction]:
-    """Shares in proportion to `weights`; a source of weight 0 is left out, a negative or non-finite weight is an error."""
+    """Shares in proportion to `weights`; weight 0 leaves a source out, a negative or non-finite one is an error."""
     exact: dict[str, Fraction] = {}
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, (int, float, Fraction)) or not math.isfinite(weight):

@@ -1,1 +1,1 @@
-"""The run folder: identity, manifest, checkpoints, lock, lineage."""
+"""The run folder: identity, manifest, checkpoints, lock, lineage; all but the tensors themselves without torch."""
