@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def save_checkpoint(
     folder: Path,
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any],
+    state: dict[str, Any],
     *,
     final: bool = False,
     keep: int | None = 2,
@@ -140,7 +141,7 @@ def restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], where: s
 
 
 def _write_files(
-    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], max_file_bytes: int
+    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], max_file_bytes: int
 ) -> dict[str, Any]:
     """Write every part and the state; returns what the seal says of them."""
     files: dict[str, dict[str, Any]] = {}
@@ -159,7 +160,7 @@ def _write_files(
         for name, piece in zip(parts[part], pieces, strict=True):
             write(name, save_safetensors(_own(piece)))
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    torch.save(state, buffer)
     write(STATE, buffer.getvalue())
     return {"files": files, "parts": parts}
 
@@ -193,11 +194,11 @@ def _require_plain(value: Any, where: str) -> None:
     """Refuse what torch.load(weights_only=True) would refuse, before it is written and not when it is needed."""
     if type(value) in PLAIN or isinstance(value, Tensor):
         return
-    if isinstance(value, Mapping):
+    if type(value) in (dict, OrderedDict):
         for key, child in value.items():
             _require_plain(key, f"{where}, key {key!r}")
             _require_plain(child, f"{where}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
+    elif type(value) in (list, tuple):
         for index, child in enumerate(value):
             _require_plain(child, f"{where}[{index}]")
     else:

@@ -24,7 +24,7 @@ class Metric(NamedTuple):
 
 
 class MetricLog:
-    """metrics.csv: rows are appended and reach the system at once, so that a killed run loses at most a torn last row."""
+    """metrics.csv: rows reach the system at once, so that a killed run tears at most its last one."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -67,19 +67,31 @@ class MetricLog:
                 rows.append(Metric(int(step), name, float(value)))
             except ValueError as error:
                 raise ModalignError(
-                    f"{self.path} line {number} is damaged ({','.join(row)!r}): expected step,name,value; delete that line"
+                    f"{self.path} line {number} is damaged ({','.join(row)!r}): not step,name,value; delete that line"
                 ) from error
         return rows
 
     def close(self) -> None:
         """Close the file; a later `append` opens it again."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with telling_errors(self.path):
+                file.close()
 
     def _open(self) -> TextIO:
-        new = not self.path.exists() or self.path.stat().st_size == 0
+        new = not _drop_torn_row(self.path)
         self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - stays open for the whole run
         if new:
             csv.writer(self._file, lineterminator="\n").writerow(HEADER)
         return self._file
+
+
+def _drop_torn_row(path: Path) -> int:
+    """Cut what a killed writer left behind the last line break; returns the bytes that stay, 0 without a file."""
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    return whole

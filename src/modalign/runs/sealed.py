@@ -89,7 +89,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_valid(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` that is whole, None where there is none; a damaged one is named in a warning."""
+    """The newest checkpoint in `folder` that is whole, or None; a damaged one is named in a warning."""
     for path in reversed(list_checkpoints(folder)):
         try:
             verify_checkpoint(path)

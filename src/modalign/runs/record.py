@@ -1,0 +1,57 @@
+"""The record of a curriculum: which runs are its phases and how far it came, beside the runs themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from modalign.errors import ModalignError
+from modalign.runs.files import make_folder, write_atomic
+
+FILE = "curriculum.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """One phase of a curriculum and its run, as a path from the curriculum's folder."""
+
+    run: str
+    stage: str
+    new: list[str]
+    seen: list[str]
+
+
+@dataclass(slots=True)
+class CurriculumRecord:
+    """The contents of curriculum.json; `status` is `running`, `finished`, `failed` or `interrupted`."""
+
+    name: str
+    phases: list[PhaseRecord] = field(default_factory=list)
+    status: str = "running"
+
+    def add(self, folder: Path, run: Path, stage: str, new: tuple[str, ...], seen: tuple[str, ...]) -> None:
+        """Note a phase's run for the record in `folder`; a run that is noted already is not noted twice."""
+        path = os.path.relpath(Path(run).resolve(), Path(folder).resolve())
+        if all(phase.run != path for phase in self.phases):
+            self.phases.append(PhaseRecord(path, stage, list(new), list(seen)))
+
+
+def write_record(folder: Path, record: CurriculumRecord) -> None:
+    """Write curriculum.json into `folder`, wholly or not at all."""
+    text = json.dumps(asdict(record), indent=2, ensure_ascii=False)
+    write_atomic(make_folder(folder) / FILE, text.encode() + b"\n")
+
+
+def read_record(folder: Path) -> CurriculumRecord:
+    """The record in `folder`; ModalignError where there is none or it cannot be read."""
+    path = Path(folder) / FILE
+    try:
+        values = json.loads(path.read_bytes())
+        phases = [PhaseRecord(**phase) for phase in values["phases"]]
+        return CurriculumRecord(values["name"], phases, values["status"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModalignError(f"{folder} holds no curriculum: there is no {FILE} in it") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModalignError(f"{path} is damaged ({error}): delete it; the next run of the curriculum writes it") from None
