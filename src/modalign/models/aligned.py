@@ -1,0 +1,172 @@
+"""The aligned model: sensors in, through tokenizer, encoder and projector, into one language model, text out.
+
+Letters: N media, T frames, L tokens, D width, B samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from modalign.errors import ModalignError, unknown_name
+from modalign.models.encoders.identity import NoEncoder
+from modalign.models.freezing import FreezableModule
+from modalign.models.fusion.sequence import Composed
+from modalign.models.language_model import CausalLanguageModel
+from modalign.models.loss import LossOutput, supervised_loss
+from modalign.models.text_tokenizer import TextTokenizer
+from modalign.types import Batch, MediaBatch, TokenSet
+
+
+@dataclass(frozen=True)
+class Path:
+    """A modality's way through the parts, by name; no encoder means that tokens are features already."""
+
+    tokenizer: str
+    encoder: str | None
+    projector: str
+
+
+class AlignedModel(FreezableModule):
+    """All parts by name, the paths through them, and the language model in which they end."""
+
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        tokenizers: Mapping[str, nn.Module],
+        positions: Mapping[str, nn.Module],
+        encoders: Mapping[str, nn.Module],
+        projectors: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        language_model: CausalLanguageModel,
+        text_tokenizer: TextTokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.paths = dict(paths)
+        self.tokenizers = nn.ModuleDict(tokenizers)
+        self.positions = nn.ModuleDict(positions)
+        self.encoders = nn.ModuleDict(encoders)
+        self.projectors = nn.ModuleDict(projectors)
+        self.fusion = fusion
+        self.llm = language_model
+        self.text_tokenizer = text_tokenizer
+        check_paths(self)
+        fusion.attach(language_model)
+
+    def forward(self, batch: Batch) -> LossOutput:
+        """The loss of a batch; the entry that data-parallel wrappers call."""
+        return self.loss(batch)
+
+    def features(self, modality: str, media: MediaBatch) -> TokenSet:
+        """A modality's features, averaged over frames: what its projector reads."""
+        path = self._path(modality)
+        positions = self.positions[modality]
+        tokens: Float[Tensor, "N T L D"] = self.tokenizers[path.tokenizer](media.values, media.variants)
+        tokens = positions.mark_frames(tokens)
+        num_items, num_frames = tokens.shape[:2]
+        encoder = NoEncoder() if path.encoder is None else self.encoders[path.encoder]
+        features = encoder(tokens.flatten(0, 1), positions.table())
+        if num_frames > 1:
+            features = features.unflatten(0, (num_items, num_frames)).mean(dim=1)
+        return TokenSet(features, name=modality)
+
+    def soft_tokens(self, media: Mapping[str, MediaBatch]) -> dict[str, TokenSet]:
+        """Soft tokens of each modality's media, ready for the language model."""
+        return {m: self.projectors[self._path(m).projector](self.features(m, x), m) for m, x in media.items()}
+
+    def compose(self, batch: Batch, padding: str = "right") -> Composed:
+        """The batch as what enters the language model."""
+        composed = self.fusion.compose(batch, self.soft_tokens(batch.media), self.llm, padding)
+        longest, limit = composed.embeddings.shape[1], self.llm.max_positions
+        if limit is not None and longest > limit:
+            raise ModalignError(
+                f"a sequence of {longest} positions does not fit into the language model's {limit}; "
+                "shorten the text (max_text_tokens) or take fewer media"
+            )
+        return composed
+
+    def hidden(self, composed: Composed) -> Float[Tensor, "B T D"]:
+        """The language model's last hidden state."""
+        mask = composed.attention_mask if composed.padding == "left" else None
+        with self.fusion.reading(composed.cross):
+            return self.llm.hidden(composed.embeddings, mask, composed.position_ids)
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Sum of the weighted cross entropy of a batch's supervised tokens."""
+        composed = self.compose(batch)
+        return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, max_new_tokens: int, stop: Sequence[str] = (), **sampling: Any) -> list[str]:
+        """The text that follows each sample, up to its end token or the first stop string (which is cut off)."""
+        tokenizer = self.text_tokenizer
+        if tokenizer is None:
+            raise ModalignError("this model was built without a text tokenizer: it can compute losses, not generate")
+        composed = self.compose(batch, padding="left")
+        ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+        # A stop string spans at most as many tokens as it has characters; only the newest have to be looked at.
+        tail = max((len(s) for s in stop), default=0) + 4
+        finished = (lambda ids: any(s in tokenizer.decode(ids[-tail:]) for s in stop)) if stop else None
+        with self.fusion.reading(composed.cross):
+            ids = self.llm.generate(
+                composed.embeddings, composed.attention_mask, max_new_tokens, ends, finished, **sampling
+            )
+        return [_cut(tokenizer.decode(row), stop) for row in ids]
+
+    def match_scale(self) -> None:
+        """Starts every projector's output at the scale of the language model's embeddings."""
+        for projector in self.projectors.values():
+            projector.match_scale(self.llm.embedding_std())
+
+    def own_parts(self, modality: str) -> list[str]:
+        """The parts that only this modality uses: what an additive phase may train."""
+        path = self._path(modality)
+        own = [f"positions.{modality}", f"projectors.{path.projector}.ports.{modality}"]
+        own.append(f"projectors.{path.projector}.router.{modality}")
+        if all(p.tokenizer != path.tokenizer for m, p in self.paths.items() if m != modality):
+            own.append(f"tokenizers.{path.tokenizer}")
+        names = {name for name, _ in self.named_parameters()}
+        return [part for part in own if any(name.startswith(part + ".") for name in names)]
+
+    def _path(self, modality: str) -> Path:
+        if modality not in self.paths:
+            raise unknown_name("modality", modality, self.paths, "the model")
+        return self.paths[modality]
+
+
+def check_paths(model: AlignedModel) -> None:
+    """Every path must name parts that exist and whose widths agree."""
+    width_out = model.fusion.media_width(model.llm)
+    for modality, path in model.paths.items():
+        where = f"the path of {modality}"
+        _known("tokenizer", path.tokenizer, model.tokenizers, where)
+        _known("positions", modality, model.positions, where)
+        _known("projector", path.projector, model.projectors, where)
+        tokenizer, projector = model.tokenizers[path.tokenizer], model.projectors[path.projector]
+        width = tokenizer.width
+        if path.encoder is not None:
+            _known("encoder", path.encoder, model.encoders, where)
+            width = model.encoders[path.encoder].width
+            _agree(where, "tokenizer", tokenizer.width, "encoder", width)
+        _agree(where, "features", width, "projector (width_in)", projector.width_in)
+        _agree(where, "projector (width_out)", projector.width_out, "fusion", width_out)
+
+
+def _known(kind: str, name: str, known: nn.ModuleDict, where: str) -> None:
+    if name not in known:
+        raise unknown_name(kind, name, known, where)
+
+
+def _agree(where: str, left: str, left_width: int, right: str, right_width: int) -> None:
+    if left_width != right_width:
+        raise ModalignError(f"{where}: {left} has width {left_width}, but {right} wants {right_width}")
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    places = [text.find(s) for s in stop if s in text]
+    return text[: min(places)] if places else text

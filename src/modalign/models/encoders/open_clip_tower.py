@@ -1,0 +1,113 @@
+"""The universal encoder: the vision tower of any open_clip CLIP, fed with tokens instead of pixels.
+
+The only file that knows open_clip's internals. open_clip >= 3 is batch-first: nothing is permuted here, and a test
+sees to it that one item never reaches another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from jaxtyping import Float
+from open_clip.transformer import VisionTransformer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from modalign.errors import ModalignError, unknown_name
+
+# Towers from scratch need some text tower to be built beside; it is dropped at once.
+_NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+
+
+class OpenClipTower(nn.Module):
+    """Class token, positions, ln_pre, blocks, ln_post on every token; no projection.
+
+    `architecture` is an open_clip name or its configuration (embed_dim, vision_cfg, quick_gelu); `pretrained` one of
+    open_clip's tags, a safetensors file of a CLIP or of its tower, or None. Gradients flow through to the tokens.
+    """
+
+    patch_weight: Tensor
+    projection: Tensor | None
+
+    def __init__(self, architecture: str | Mapping[str, Any], pretrained: str | None = None) -> None:
+        super().__init__()
+        from_file = pretrained is not None and Path(pretrained).suffix == ".safetensors"
+        visual = _build_visual(architecture, None if from_file else pretrained)
+        self.class_embedding = visual.class_embedding
+        self.positional_embedding = visual.positional_embedding
+        self.ln_pre = visual.ln_pre
+        self.transformer = visual.transformer
+        self.ln_post = visual.ln_post
+        self.width = int(visual.class_embedding.shape[0])
+        self.num_patches = int(visual.positional_embedding.shape[0]) - 1
+        # Kept as buffers: no path through the tower uses them, so they must not count as parameters that train.
+        self.register_buffer("patch_weight", visual.conv1.weight.detach().clone())
+        self.register_buffer("projection", None if visual.proj is None else visual.proj.detach().clone())
+        if from_file:
+            self.load_clip(load_file(str(pretrained)), str(pretrained))
+
+    def forward(
+        self, tokens: Float[Tensor, "N L D"], positions: Float[Tensor, "L1 D"] | None = None
+    ) -> Float[Tensor, "N L1 D"]:
+        """Features of the class token and of every token; without `positions` the tower's own are added."""
+        table = self.positional_embedding if positions is None else positions
+        if table.shape[0] != tokens.shape[1] + 1:
+            raise ModalignError(
+                f"{tokens.shape[1]} tokens came, but there are positions for {table.shape[0] - 1}; "
+                "give the modality learned positions of its own, or change the tokenizer's sizes"
+            )
+        first = self.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+        embedded = torch.cat([first, tokens], dim=1) + table.to(tokens.dtype)
+        return self.ln_post(self.transformer(self.ln_pre(embedded)))
+
+    def load_clip(self, state: Mapping[str, Tensor], origin: str) -> None:
+        """Takes the tower out of a CLIP's state (`visual.` names), a bare tower's, or one of this class."""
+        renamed = {clip_to_tower(name): tensor for name, tensor in state.items()}
+        wanted = self.state_dict()
+        missing = sorted(set(wanted) - set(renamed))
+        if missing:
+            raise ModalignError(f"{origin} lacks {len(missing)} tensors of the vision tower, the first is {missing[0]}")
+        for name, tensor in wanted.items():
+            if renamed[name].shape != tensor.shape:
+                raise ModalignError(
+                    f"{origin}: {name} has shape {tuple(renamed[name].shape)}, the tower's is {tuple(tensor.shape)}"
+                )
+        self.load_state_dict({name: renamed[name] for name in wanted})
+
+
+def clip_to_tower(name: str) -> str:
+    """The tower's own name for a tensor of a CLIP."""
+    bare = name.removeprefix("visual.")
+    return {"conv1.weight": "patch_weight", "proj": "projection"}.get(bare, bare)
+
+
+def tower_to_clip(name: str) -> str:
+    """The inverse of `clip_to_tower`, with the `visual.` prefix."""
+    return "visual." + {"patch_weight": "conv1.weight", "projection": "proj"}.get(name, name)
+
+
+def _build_visual(architecture: str | Mapping[str, Any], pretrained: str | None) -> VisionTransformer:
+    if isinstance(architecture, str):
+        model = _build_named(architecture, pretrained)
+    else:
+        config = {"text_cfg": _NO_TEXT, **architecture}
+        try:
+            model = open_clip.CLIP(**config)
+        except (TypeError, AssertionError) as error:
+            raise ModalignError(f"open_clip cannot build a CLIP from {sorted(config)}: {error}") from error
+    visual = model.visual
+    if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
+        raise ModalignError(f"the vision tower of {architecture} is no plain vision transformer; choose a ViT")
+    return visual
+
+
+def _build_named(name: str, pretrained: str | None) -> nn.Module:
+    if name not in open_clip.list_models():
+        raise unknown_name("open_clip model", name, open_clip.list_models())
+    # OpenAI's weights were trained with QuickGELU; open_clip only warns where the name says plain GELU.
+    quick = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu")) if pretrained else False
+    return open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)

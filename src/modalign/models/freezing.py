@@ -1,0 +1,108 @@
+"""What trains and what does not: the plan, its proof by digest, and the proof that what trains had a gradient."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modalign.errors import ModalignError
+from modalign.models.parts import declared_parts, match, parts
+
+
+class FreezableModule(nn.Module):
+    """A module that keeps its frozen parts in eval mode whenever it is put into training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen_parts: tuple[str, ...] = ()
+
+    def train(self, mode: bool = True) -> FreezableModule:
+        """As usual, but frozen parts stay in eval mode."""
+        super().train(mode)
+        for part in self.frozen_parts:
+            self.get_submodule(part).train(False)
+        return self
+
+
+@dataclass(frozen=True)
+class FreezePlan:
+    """The parts that train, and all others."""
+
+    trains: tuple[str, ...]
+    frozen: tuple[str, ...]
+
+    def apply(self, model: FreezableModule) -> None:
+        """Sets requires_grad by part, and eval mode for what is frozen."""
+        known = parts(model)
+        parameters = dict(model.named_parameters())
+        for name in self.frozen:
+            _set_requires_grad((parameters[p] for p in known[name]), False)
+        for name in self.trains:
+            _set_requires_grad((parameters[p] for p in known[name]), True)
+        model.frozen_parts = self.frozen
+        model.train(model.training)
+
+
+def _set_requires_grad(parameters: Iterable[nn.Parameter], value: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(value)
+
+
+def plan_freeze(model: nn.Module, selectors: Sequence[str]) -> FreezePlan:
+    """The plan under which exactly the selected parts train; a selector that matches no declared part is an error."""
+    known, declared = parts(model), declared_parts(model)
+    chosen = {part for selector in selectors for part in match(selector, declared)} & set(known)
+    if not chosen:
+        raise ModalignError("nothing would train: name at least one part in train")
+    return FreezePlan(tuple(p for p in known if p in chosen), tuple(p for p in known if p not in chosen))
+
+
+def frozen_digest(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the tensors (buffers included) of each part: equal before and after means unchanged to the bit."""
+    digests = {}
+    for name in names:
+        state = hashlib.sha256()
+        for key, tensor in sorted(model.get_submodule(name).state_dict().items()):
+            state.update(key.encode())
+            state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digests[name] = state.hexdigest()
+    return digests
+
+
+class GradientProof:
+    """Remembers, by part, whether a finite gradient that is not zero was ever seen; reads nothing back until asked."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        known = parts(model)
+        parameters = dict(model.named_parameters())
+        self.groups = {name: [parameters[p] for p in known[name]] for name in names}
+        self.lengths: dict[str, Tensor] = {}
+        self.nonfinite: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def record(self) -> None:
+        """To be called after backward, before the optimizer's step."""
+        for name, group in self.groups.items():
+            grads = [p.grad for p in group if p.grad is not None]
+            if not grads:
+                continue
+            length = torch.stack([n.float() for n in torch._foreach_norm(grads)]).sum()
+            broken = ~torch.isfinite(length)
+            before = self.lengths.get(name, torch.zeros_like(length))
+            self.lengths[name] = torch.maximum(before, length.masked_fill(broken, 0.0))
+            self.nonfinite[name] = self.nonfinite.get(name, torch.zeros_like(broken)) | broken
+
+    def result(self) -> dict[str, str]:
+        """By part: ok, zero, none (no gradient ever came) or nonfinite."""
+        return {name: self._verdict(name) for name in self.groups}
+
+    def _verdict(self, name: str) -> str:
+        if name not in self.lengths:
+            return "none"
+        if bool(self.nonfinite[name]):
+            return "nonfinite"
+        return "ok" if float(self.lengths[name]) > 0 else "zero"

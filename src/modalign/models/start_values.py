@@ -1,0 +1,148 @@
+"""Where a phase's tensors start from: its parent's, then declared rules from source to target, each accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from modalign.errors import ModalignError
+from modalign.models.parts import copy_tensors, part_of
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What one rule did: `tensors` of `target` now start from `source`."""
+
+    rule: str
+    target: str
+    source: str
+    tensors: int
+
+
+class Rule(Protocol):
+    """A start value: reads the model (already holding its parent's tensors) and writes into it."""
+
+    def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
+        """Copies, and says what; `inherited` are the names of tensors that came from the parent."""
+        ...
+
+
+@dataclass(frozen=True)
+class PatchFromEncoder:
+    """A pixel tokenizer starts from the patch convolution of an encoder."""
+
+    tokenizer: str
+    encoder: str
+
+    def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
+        """Copies the encoder's patch convolution; sizes must agree."""
+        source = model.get_submodule(f"encoders.{self.encoder}").patch_weight
+        name = f"tokenizers.{self.tokenizer}.conv.weight"
+        target = model.get_parameter(name)
+        copy_tensors({name: target}, {name: source}, f"start of {name} from encoders.{self.encoder}")  # type: ignore[dict-item]
+        return [Copied("patch_from_encoder", name, f"encoders.{self.encoder}.patch_weight", 1)]
+
+
+@dataclass(frozen=True)
+class ExpertsFromParent:
+    """Experts that the parent lacks start as copies of those that it has, in turn.
+
+    Copies differ only by what the router sends them, so `noise` (relative to each tensor's spread) breaks the
+    symmetry: it is added to every copy, and to the copied expert too, so that none is privileged.
+    """
+
+    projector: str
+    noise: float = 0.0
+    seed: int = 0
+
+    def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
+        """Copies the inherited experts to the others."""
+        prefix = f"projectors.{self.projector}.experts."
+        count = len(model.get_submodule(prefix[:-1]))  # type: ignore[arg-type]
+        old = sorted({int(n[len(prefix) :].split(".")[0]) for n in inherited if n.startswith(prefix)})
+        new = [k for k in range(count) if k not in old]
+        if not old:
+            return []
+        state = model.state_dict()
+        done = []
+        for position, k in enumerate(new):
+            source = f"{prefix}{old[position % len(old)]}"
+            done.append(Copied("experts_from_parent", f"{prefix}{k}", source, _copy(state, source, f"{prefix}{k}")))
+        if done and self.noise > 0:
+            generator = torch.Generator().manual_seed(self.seed)
+            _add_noise(state, (f"{prefix}{k}" for k in range(count)), self.noise, generator)
+        return done
+
+
+@dataclass(frozen=True)
+class ModalityFromModality:
+    """A new modality's port (queries, projections, tags) and router start from another modality's."""
+
+    target: str
+    source: str
+
+    def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
+        """Copies in every projector that holds both."""
+        state = model.state_dict()
+        ends = {f".ports.{self.source}": f".ports.{self.target}", f".router.{self.source}": f".router.{self.target}"}
+        done = []
+        for source in dict.fromkeys(part_of(name) for name in state):
+            for old, new in ends.items():
+                target = source.removesuffix(old) + new
+                if source.startswith("projectors.") and source.endswith(old) and _has(state, target):
+                    done.append(Copied("modality_from_modality", target, source, _copy(state, source, target)))
+        return done
+
+
+def start_from_parent(model: nn.Module, parent_state: Mapping[str, Tensor], rules: Sequence[Rule] = ()) -> list[Copied]:
+    """Gives the model its parent's tensors (those under names that it has), then applies the rules in order.
+
+    A rule that copies nothing is an error, and so is a parent of which nothing fits.
+    """
+    state = model.state_dict()
+    inherited = {name: tensor for name, tensor in parent_state.items() if name in state}
+    if parent_state and not inherited:
+        raise ModalignError(f"nothing of the parent fits this model; its first tensor is {next(iter(parent_state))}")
+    copy_tensors(state, inherited, "the parent")
+    done = _by_part(inherited)
+    for rule in rules:
+        copied = rule.apply(model, frozenset(inherited))
+        if not sum(c.tensors for c in copied):
+            raise ModalignError(f"the start value {rule} copied nothing: source or target is not in the model")
+        done.extend(copied)
+    return done
+
+
+def _by_part(names: Iterable[str]) -> list[Copied]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[part_of(name)] = counts.get(part_of(name), 0) + 1
+    return [Copied("parent", part, part, count) for part, count in counts.items()]
+
+
+def _has(state: Mapping[str, Tensor], part: str) -> bool:
+    return any(name.startswith(part + ".") for name in state)
+
+
+def _copy(state: Mapping[str, Tensor], source: str, target: str) -> int:
+    tensors = {target + n[len(source) :]: t for n, t in state.items() if n.startswith(source + ".")}
+    missing = [name for name in tensors if name not in state]
+    if missing:
+        raise ModalignError(f"start of {target} from {source}: there is no {missing[0]}")
+    copy_tensors(state, tensors, f"start of {target} from {source}")
+    return len(tensors)
+
+
+@torch.no_grad()
+def _add_noise(state: Mapping[str, Tensor], prefixes: Iterable[str], noise: float, generator: torch.Generator) -> None:
+    for prefix in prefixes:
+        for name in sorted(n for n in state if n.startswith(prefix + ".")):
+            tensor = state[name]
+            if tensor.numel() > 1:
+                spread = float(tensor.float().std())
+                drawn = torch.randn(tensor.shape, generator=generator) * (noise * spread)
+                tensor.add_(drawn.to(tensor))

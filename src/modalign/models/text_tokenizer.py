@@ -1,0 +1,56 @@
+"""The language model's own text tokenizer, reduced to what collation and generation need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from modalign.errors import ModalignError
+
+
+class TextTokenizer:
+    """Text to ids without special tokens, and back; picklable, so that loader workers can hold it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that begins a sequence, where there is one."""
+        return self.tokenizer.bos_token_id
+
+    @property
+    def eos_id(self) -> int | None:
+        """The token that ends a sequence, where there is one."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, added ones included."""
+        return len(self.tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, special tokens neither added nor read out of it."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens left out, spaces as they were."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def load_text_tokenizer(
+    source: str, bos_token: str | None = None, eos_token: str | None = None, pad_token: str | None = None
+) -> TextTokenizer:
+    """A tokenizer by name, local folder or tokenizer.json; the tokens named here override the file's own."""
+    named = {"bos_token": bos_token, "eos_token": eos_token, "pad_token": pad_token}
+    chosen = {name: token for name, token in named.items() if token is not None}
+    path = Path(source)
+    try:
+        if path.suffix == ".json":
+            return TextTokenizer(PreTrainedTokenizerFast(tokenizer_file=str(path), **chosen))
+        return TextTokenizer(AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), **chosen))
+    except Exception as error:  # the tokenizers library raises bare Exception for a file that it cannot read
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModalignError(f"cannot load the text tokenizer '{source}': {first}") from error

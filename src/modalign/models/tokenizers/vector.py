@@ -1,0 +1,56 @@
+"""Tokens of plain vectors (voxels, measurements): a linear map, one for each variant where lengths differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from modalign.errors import ModalignError, unknown_name
+
+DEFAULT_VARIANT = "default"
+
+
+class VectorTokenizer(nn.Module):
+    """Linear from a variant's length to `num_tokens` tokens; `sizes` gives the length of each variant."""
+
+    def __init__(self, width: int, num_tokens: int, sizes: Mapping[str, int], bias: bool = True) -> None:
+        super().__init__()
+        if not sizes:
+            raise ModalignError("VectorTokenizer needs the length of at least one variant: sizes={default: 128}")
+        self.width = width
+        self.num_tokens = num_tokens
+        self.sizes = dict(sizes)
+        self.linears = nn.ModuleDict({k: nn.Linear(n, num_tokens * width, bias=bias) for k, n in self.sizes.items()})
+
+    def forward(
+        self, values: Float[Tensor, "N ..."], variants: tuple[str | None, ...] = ()
+    ) -> Float[Tensor, "N 1 L D"]:
+        """Vectors [N, V] (or [N, 1, V]), zero-padded to a common V, to tokens; no variant named means `default`."""
+        vectors = values.flatten(1)
+        names = [self._known(v) for v in variants] if variants else [self._known(None)] * len(vectors)
+        if len(names) != len(vectors):
+            raise ModalignError(f"VectorTokenizer got {len(vectors)} vectors but {len(names)} variants")
+        rows, pieces = [], []
+        for name in dict.fromkeys(names):
+            chosen = [i for i, other in enumerate(names) if other == name]
+            pieces.append(self._project(name, vectors[chosen]))
+            rows.extend(chosen)
+        order = torch.tensor(rows, device=values.device).argsort()
+        return torch.cat(pieces)[order].view(len(vectors), 1, self.num_tokens, self.width)
+
+    def _known(self, variant: str | None) -> str:
+        name = variant if variant is not None else DEFAULT_VARIANT
+        if name in self.sizes:
+            return name
+        if variant is None and len(self.sizes) == 1:
+            return next(iter(self.sizes))
+        raise unknown_name("variant", name, self.sizes, "VectorTokenizer (sizes)")
+
+    def _project(self, name: str, vectors: Tensor) -> Tensor:
+        size = self.sizes[name]
+        if vectors.shape[1] < size:
+            raise ModalignError(f"variant '{name}' has {size} values, but vectors of {vectors.shape[1]} came")
+        return self.linears[name](vectors[:, :size])
