@@ -41,7 +41,10 @@ PLAIN = (str, bytes, int, float, bool, type(None), torch.dtype, torch.Size)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was read: `tensors` by part and name, and `state` (optimizer, scheduler, random numbers)."""
+    """A checkpoint that was read: `tensors` by part and name, and `state` (optimizer, scheduler, random numbers).
+
+    `digest` is that of the weights alone.
+    """
 
     path: Path
     step: int
@@ -111,7 +114,7 @@ def load_checkpoint(path: Path, *, parts: Iterable[str] | None = None, with_stat
     if with_state:
         # weights_only: a checkpoint from elsewhere must not be able to run code.
         state = torch.load(io.BytesIO(sealed.read_sealed(path, STATE, seal)), map_location="cpu", weights_only=True)
-    return Checkpoint(path, seal["step"], seal["final"], seal["digest"], tensors, state)
+    return Checkpoint(path, seal["step"], seal["final"], seal["weights"], tensors, state)
 
 
 def restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], where: str) -> list[str]:

@@ -25,7 +25,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.replace(temporary, path)
             sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True) if os.path.lexists(temporary) else None
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -73,6 +73,7 @@ class RunFolder:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 raise self._taken(holder or "another process") from error
             _held.add(key)
+            self._sweep()
             with telling_errors(self.lock_file):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -82,6 +83,28 @@ class RunFolder:
                 _held.discard(key)
         finally:
             os.close(descriptor)
+
+    def is_locked(self) -> bool:
+        """Whether some process holds the folder at this moment."""
+        if self.path.resolve() in _held:
+            return True  # looked up, not tried: closing the file again would give this process's own lock away
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _sweep(self) -> None:
+        """Remove the temporary files that a killed writer left."""
+        for stale in self.path.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                stale.unlink()
 
     def _taken(self, holder: str) -> ModalignError:
         return ModalignError(
@@ -94,15 +117,15 @@ def place_run(root: Path, name: str, identity: str, fresh: bool = False) -> RunF
     """Where the run called `name` with the full `identity` belongs under `root`; makes nothing.
 
     The same identity comes back to its latest folder, unfinished or finished. `fresh` goes to a new one beside the
-    finished ones (`-2`, `-3`), but returns to one that an earlier `fresh` began and did not finish, so that the same
-    command given again continues it. A folder of another identity is never touched.
+    others (`-2`, `-3`), but returns to one that an earlier `fresh` began and that was stopped unfinished, so that the
+    same command given again continues it. A folder of another identity is never touched.
     """
     first = Path(root) / name
     taken = _copies(first)
     own = {number: folder for number, folder in taken.items() if _belongs(folder, identity, tolerant=fresh)}
     if own:
         latest = max(own)
-        if not fresh or (latest > 1 and _unfinished(own[latest])):
+        if not fresh or (latest > 1 and _stopped(own[latest])):
             return RunFolder(own[latest])
     free = next(n for n in range(1, len(taken) + 2) if n not in taken)
     if fresh and taken:
@@ -135,6 +158,7 @@ def _belongs(folder: Path, identity: str, tolerant: bool) -> bool:
     return manifest is None or manifest.identity == identity
 
 
-def _unfinished(folder: Path) -> bool:
-    manifest = find_manifest(folder)
-    return manifest is None or manifest.status != "finished"
+def _stopped(folder: Path) -> bool:
+    """Whether the run in `folder` is unfinished and nobody is at work on it."""
+    run = RunFolder(folder)
+    return run.status() != "finished" and not run.is_locked()

@@ -1,4 +1,4 @@
-"""Lineage: from a run back through its parents, each proved to be the one it was, and which of them holds which part."""
+"""Lineage: from a run back through its parents, each proved to be the one it was, and who holds which part."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def lineage(folder: Path, full: bool = False) -> list[Ancestor]:
     child = ""
     while path is not None:
         if path.resolve() in seen:
-            raise ModalignError(f"run {path} is its own ancestor: its manifest was altered; delete it and train it anew")
+            raise ModalignError(f"run {path} is its own ancestor: its manifest was altered; delete it, train it anew")
         seen.add(path.resolve())
         ancestor = _visit(path, expected, child, full)
         chain.append(ancestor)
@@ -100,8 +100,8 @@ def _visit(path: Path, expected: dict[str, str] | None, child: str, full: bool) 
     """Read one run and prove that it is what its child (`expected`, None for the youngest) was trained on."""
     if expected is not None and not (path / "manifest.json").exists():
         raise ModalignError(
-            f"parent gone: run {child} was trained on {expected['name']}, which is not at {path}: put it back, or train "
-            f"both again (delete {child} or use fresh=true)"
+            f"parent gone: run {child} was trained on {expected['name']}, which is not at {path}: put it back, or "
+            f"train both again (delete {child}, or fresh=true)"
         )
     manifest = read_manifest(path)
     checkpoint = run_checkpoint(path, manifest)

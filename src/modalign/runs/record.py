@@ -54,4 +54,4 @@ def read_record(folder: Path) -> CurriculumRecord:
     except (FileNotFoundError, NotADirectoryError):
         raise ModalignError(f"{folder} holds no curriculum: there is no {FILE} in it") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModalignError(f"{path} is damaged ({error}): delete it; the next run of the curriculum writes it") from None
+        raise ModalignError(f"{path} is damaged ({error}): delete it, the next run writes it") from error

@@ -23,8 +23,15 @@ log = logging.getLogger(__name__)
 
 
 def seal_bytes(contents: dict[str, Any]) -> bytes:
-    """The seal of a checkpoint: its contents with their own digest, so that a flipped bit in it is noticed too."""
-    return json.dumps({**contents, "digest": _digest(contents)}, indent=1, sort_keys=True).encode() + b"\n"
+    """The seal of a checkpoint: its contents, a digest of the weights alone, and one of the seal itself.
+
+    The last makes a flipped bit in the seal noticed too.
+    """
+    weights = {
+        part: [contents["files"][name]["sha256"] for name in names] for part, names in contents["parts"].items()
+    }
+    contents = {**contents, "weights": _digest(weights)}
+    return json.dumps({**contents, "seal": _digest(contents)}, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def read_seal(path: Path) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def read_seal(path: Path) -> dict[str, Any]:
     file = Path(path) / SEAL
     try:
         contents = json.loads(file.read_bytes())
-        digest = contents.pop("digest")
+        digest = contents.pop("seal")
     except (FileNotFoundError, NotADirectoryError):
         raise damaged(path, f"{SEAL} is missing") from None
     except (OSError, ValueError, AttributeError, KeyError):
@@ -41,16 +48,19 @@ def read_seal(path: Path) -> dict[str, Any]:
         raise damaged(path, f"{SEAL} was altered")
     if contents["format"] > FORMAT:
         raise ModalignError(f"{path} has format {contents['format']}, this modalign reads up to {FORMAT}: update it")
-    return {**contents, "digest": digest}
+    return dict(contents)
 
 
 def checkpoint_digest(path: Path) -> str:
-    """The digest that stands for all of a checkpoint's contents (64 hex digits), read from its seal."""
-    return str(read_seal(path)["digest"])
+    """The digest of a checkpoint's weights (64 hex digits), read from its seal.
+
+    The state to go on from has no part in it: a run trained again to the same weights is the same parent.
+    """
+    return str(read_seal(path)["weights"])
 
 
 def verify_checkpoint(path: Path, quick: bool = False) -> str:
-    """The digest of the checkpoint at `path` after every file was proved whole; `quick` compares only sizes."""
+    """The digest of the weights at `path` after every file was proved whole; `quick` compares only sizes."""
     seal = read_seal(path)
     for name, known in seal["files"].items():
         file = Path(path) / name
@@ -61,7 +71,7 @@ def verify_checkpoint(path: Path, quick: bool = False) -> str:
             raise damaged(path, f"{name} holds {size} bytes, {known['bytes']} were written")
         if not quick and _file_digest(file) != known["sha256"]:
             raise damaged(path, f"{name} was altered")
-    return str(seal["digest"])
+    return str(seal["weights"])
 
 
 def read_sealed(path: Path, name: str, seal: dict[str, Any]) -> bytes:
