@@ -27,6 +27,12 @@ def test_wordings_name_their_value():
     assert attribute_hits("a red cube", {"number": "1", "colour": "red"}, VALUES) == {"number": True, "colour": True}
 
 
+def test_a_regular_plural_names_its_value_unless_it_is_a_value_of_its_own():
+    assert named_values("three red cubes and boxes", ["cube", "box", "ball"]) == {"cube", "box"}
+    assert named_values("two pairs", ["pair", "pairs"]) == {"pairs"}
+    assert named_values("ones", VALUES["number"]) == set()
+
+
 def test_naming_several_values_is_wrong_and_naming_the_right_one_twice_is_right():
     assert not attribute_hits("red or blue", {"colour": "red"}, VALUES)["colour"]
     assert attribute_hits("red, really red", {"colour": "red"}, VALUES)["colour"]

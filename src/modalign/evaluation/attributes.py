@@ -13,13 +13,14 @@ from modalign.evaluation.scores import Detail, Score
 from modalign.evaluation.words import words
 
 Vocabulary = Mapping[str, Sequence[str] | Mapping[str, Sequence[str]]]
-"""Each attribute's values; a mapping gives each value the wordings that name it (seven: [seven, 7])."""
+"""Each attribute's values; a mapping gives each value the only wordings that name it (seven: [seven, 7])."""
 
 
 def named_values(caption: str, values: Sequence[str] | Mapping[str, Sequence[str]]) -> set[str]:
     """Which of an attribute's values the caption names, word by word.
 
-    Longer wordings are looked for first and use up their words, so that "top left" is not also "left".
+    Longer wordings are looked for first and use up their words, so that "top left" is not also "left". Values given
+    as a plain list are named by their regular plural too ("cubes" names cube), unless that is a value of its own.
     """
     return _named(words(caption), _wordings(values))
 
@@ -105,8 +106,12 @@ def _values(vocabulary: Vocabulary, name: str) -> Sequence[str] | Mapping[str, S
 
 def _wordings(values: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], str]:
     """Word sequences that name a value, longest first."""
-    pairs = values.items() if isinstance(values, Mapping) else ((value, [value]) for value in values)
-    table = {tuple(words(str(wording))): str(value) for value, wordings in pairs for wording in wordings}
+    if isinstance(values, Mapping):
+        table = {tuple(words(str(wording))): str(value) for value, wordings in values.items() for wording in wordings}
+    else:
+        names = {tuple(words(str(value))): str(value) for value in values}
+        table = {(*name[:-1], name[-1] + end): value for name, value in names.items() if name for end in ("s", "es")}
+        table |= names
     return dict(sorted(table.items(), key=lambda entry: -len(entry[0])))
 
 
