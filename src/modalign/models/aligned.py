@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,8 @@ from modalign.models.freezing import FreezableModule
 from modalign.models.fusion.sequence import Composed
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.loss import LossOutput, supervised_loss
+from modalign.models.positions import Positions
+from modalign.models.seams import Encoder, Fusion, Projector, Tokenizer
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.types import Batch, MediaBatch, TokenSet
 
@@ -35,6 +37,8 @@ class Path:
 class AlignedModel(FreezableModule):
     """All parts by name, the paths through them, and the language model in which they end."""
 
+    fusion: Fusion
+
     def __init__(
         self,
         paths: Mapping[str, Path],
@@ -42,7 +46,7 @@ class AlignedModel(FreezableModule):
         positions: Mapping[str, nn.Module],
         encoders: Mapping[str, nn.Module],
         projectors: Mapping[str, nn.Module],
-        fusion: nn.Module,
+        fusion: Fusion,
         language_model: CausalLanguageModel,
         text_tokenizer: TextTokenizer | None = None,
     ) -> None:
@@ -64,12 +68,12 @@ class AlignedModel(FreezableModule):
 
     def features(self, modality: str, media: MediaBatch) -> TokenSet:
         """A modality's features, averaged over frames: what its projector reads."""
-        path = self._path(modality)
-        positions = self.positions[modality]
-        tokens: Float[Tensor, "N T L D"] = self.tokenizers[path.tokenizer](media.values, media.variants)
-        tokens = positions.mark_frames(tokens)
+        path = self.path(modality)
+        positions = cast(Positions, self.positions[modality])
+        tokenizer = cast(Tokenizer, self.tokenizers[path.tokenizer])
+        tokens = positions.mark_frames(tokenizer(media.values, media.variants))
         num_items, num_frames = tokens.shape[:2]
-        encoder = NoEncoder() if path.encoder is None else self.encoders[path.encoder]
+        encoder = NoEncoder() if path.encoder is None else cast(Encoder, self.encoders[path.encoder])
         features = encoder(tokens.flatten(0, 1), positions.table())
         if num_frames > 1:
             features = features.unflatten(0, (num_items, num_frames)).mean(dim=1)
@@ -77,7 +81,7 @@ class AlignedModel(FreezableModule):
 
     def soft_tokens(self, media: Mapping[str, MediaBatch]) -> dict[str, TokenSet]:
         """Soft tokens of each modality's media, ready for the language model."""
-        return {m: self.projectors[self._path(m).projector](self.features(m, x), m) for m, x in media.items()}
+        return {m: self.projector_of(m)(self.features(m, x), m) for m, x in media.items()}
 
     def compose(self, batch: Batch, padding: str = "right") -> Composed:
         """The batch as what enters the language model."""
@@ -121,11 +125,11 @@ class AlignedModel(FreezableModule):
     def match_scale(self) -> None:
         """Starts every projector's output at the scale of the language model's embeddings."""
         for projector in self.projectors.values():
-            projector.match_scale(self.llm.embedding_std())
+            cast(Projector, projector).match_scale(self.llm.embedding_std())
 
     def own_parts(self, modality: str) -> list[str]:
         """The parts that only this modality uses: what an additive phase may train."""
-        path = self._path(modality)
+        path = self.path(modality)
         own = [f"positions.{modality}", f"projectors.{path.projector}.ports.{modality}"]
         own.append(f"projectors.{path.projector}.router.{modality}")
         if all(p.tokenizer != path.tokenizer for m, p in self.paths.items() if m != modality):
@@ -133,7 +137,12 @@ class AlignedModel(FreezableModule):
         names = {name for name, _ in self.named_parameters()}
         return [part for part in own if any(name.startswith(part + ".") for name in names)]
 
-    def _path(self, modality: str) -> Path:
+    def projector_of(self, modality: str) -> Projector:
+        """The projector at the end of a modality's path."""
+        return cast(Projector, self.projectors[self.path(modality).projector])
+
+    def path(self, modality: str) -> Path:
+        """A modality's path; an unknown name is an error."""
         if modality not in self.paths:
             raise unknown_name("modality", modality, self.paths, "the model")
         return self.paths[modality]
@@ -147,11 +156,12 @@ def check_paths(model: AlignedModel) -> None:
         _known("tokenizer", path.tokenizer, model.tokenizers, where)
         _known("positions", modality, model.positions, where)
         _known("projector", path.projector, model.projectors, where)
-        tokenizer, projector = model.tokenizers[path.tokenizer], model.projectors[path.projector]
+        tokenizer = cast(Tokenizer, model.tokenizers[path.tokenizer])
+        projector = model.projector_of(modality)
         width = tokenizer.width
         if path.encoder is not None:
             _known("encoder", path.encoder, model.encoders, where)
-            width = model.encoders[path.encoder].width
+            width = cast(Encoder, model.encoders[path.encoder]).width
             _agree(where, "tokenizer", tokenizer.width, "encoder", width)
         _agree(where, "features", width, "projector (width_in)", projector.width_in)
         _agree(where, "projector (width_out)", projector.width_out, "fusion", width_out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -27,14 +27,19 @@ class CausalLanguageModel(nn.Module):
         self.model = model
 
     @property
+    def embedding_rows(self) -> Float[Tensor, "V D"]:
+        """The embedding of every token."""
+        return cast(nn.Embedding, self.model.get_input_embeddings()).weight
+
+    @property
     def width(self) -> int:
         """The width of the embeddings that enter."""
-        return int(self.model.get_input_embeddings().weight.shape[1])
+        return int(self.embedding_rows.shape[1])
 
     @property
     def vocab_size(self) -> int:
         """How many tokens there are."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
+        return int(self.embedding_rows.shape[0])
 
     @property
     def max_positions(self) -> int | None:
@@ -52,7 +57,7 @@ class CausalLanguageModel(nn.Module):
 
     def embedding_std(self) -> float:
         """The spread of the embedding rows: the scale at which soft tokens should start."""
-        return float(self.model.get_input_embeddings().weight.detach().float().std())
+        return float(self.embedding_rows.detach().float().std())
 
     def embed(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
         """Token ids to embeddings."""
@@ -65,14 +70,14 @@ class CausalLanguageModel(nn.Module):
         position_ids: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """The last hidden state, after the final norm. Right-padded batches need no mask: padding lies ahead."""
-        output = self.model.base_model(
+        output = cast(nn.Module, self.model.base_model)(
             inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         )
         return output.last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every token."""
-        return self.model.get_output_embeddings()(hidden)
+        return cast(nn.Linear, self.model.get_output_embeddings())(hidden)
 
     @torch.no_grad()
     def generate(
@@ -91,7 +96,7 @@ class CausalLanguageModel(nn.Module):
         pad = eos_ids[0] if eos_ids else 0
         criteria = StoppingCriteriaList([_Finished(finished)] if finished else [])
         settings = {"do_sample": False, "num_beams": 1, **sampling}
-        ids = self.model.generate(
+        ids = self.model.generate(  # type: ignore[operator]
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             max_new_tokens=max_new_tokens,

@@ -6,7 +6,7 @@ Letters: N items, L input tokens, Q query tokens, D widths, K experts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -111,7 +111,8 @@ class UniversalProjector(nn.Module):
     @torch.no_grad()
     def match_scale(self, std: float) -> None:
         """Starts soft tokens and tags at the scale of the language model's embedding rows."""
-        for port in self.ports.values():
+        for module in self.ports.values():
+            port = cast(Port, module)
             port.out_norm.weight.fill_(std)
             for tag in (port.start_tag, port.end_tag):
                 if tag is not None and self.tag_std > 0:
@@ -121,7 +122,7 @@ class UniversalProjector(nn.Module):
     def _enter(self, features: TokenSet, modality: str) -> tuple[Port, Tensor, Tensor]:
         if modality not in self.ports:
             raise unknown_name("modality", modality, self.ports, "UniversalProjector")
-        port: Port = self.ports[modality]  # type: ignore[assignment]
+        port = cast(Port, self.ports[modality])
         inputs = port.enter(features.values)
         return port, port.queries.to(inputs.dtype).expand(len(inputs), -1, -1), inputs
 
