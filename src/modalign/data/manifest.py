@@ -133,7 +133,7 @@ def read_manifest(folder: Path, hint: str = "") -> SplitManifest:
         raise ModalignError(f"{path} is damaged ({reason}): remove it and index the folder again") from error
     counted = sum(shard.samples for shard in manifest.shards)
     if counted != manifest.samples or split_digest(manifest.shards) != manifest.digest:
-        raise ModalignError(f"{path} was altered: it counts {manifest.samples} samples, its shards {counted}; index again")
+        raise ModalignError(f"{path} was altered: {manifest.samples} samples, {counted} in its shards; index again")
     return manifest
 
 

@@ -93,7 +93,7 @@ class ShardWriter:
             raise ModalignError(f"sample {key} has no members")
         for extension, content in members.items():
             if not _EXTENSION.fullmatch(extension):
-                raise ModalignError(f"sample {key}: '{extension}' is no extension: lower-case letters and digits, as jpg")
+                raise ModalignError(f"sample {key}: '{extension}' is no extension (lower-case letters and digits)")
             if not isinstance(content, bytes | bytearray):
                 raise ModalignError(f"sample {key}: .{extension} must be bytes, not {type(content).__name__}")
 

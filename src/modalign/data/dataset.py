@@ -1,0 +1,199 @@
+"""Slices by number: item n is this rank's share of slice n, whatever the workers, restarts or the rest of the world."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.random import Generator, default_rng
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from modalign.data.collate import Collator
+from modalign.data.order import derive_seed
+from modalign.data.reader import RawSample
+from modalign.data.recipes import Recipe
+from modalign.data.templates import Record, Template
+from modalign.errors import BadSample, ModalignError, unknown_name
+from modalign.types import Batch, MediaSpan, Sample
+
+Decoder = Callable[[Any, Generator | None], Tensor]
+"""From a member's bytes (a tuple of them, for an extension like "jpg+png") to a float32 tensor; raises ValueError."""
+
+
+class Reader(Protocol):
+    """Where raw samples come from: ShardReader, or a stream that takes the index for a mere count."""
+
+    def __len__(self) -> int:
+        """The number of samples in a pass."""
+
+    def read(self, index: int, extensions: Sequence[str] | None = None) -> RawSample:
+        """A raw sample, its members or those named; raises BadSample."""
+
+
+class Schedule(Protocol):
+    """Which source slice n belongs to, and how many of that source's slices came before it."""
+
+    def at(self, n: int) -> tuple[str, int]:
+        """(source, occurrence) of slice `n`."""
+
+
+class Source:
+    """One recipe's split made into samples: read, decode, put into a template.
+
+    `decoders` maps modality to decoder, `prompts` modality (or "pair" for several media in one sample) to caption
+    prompts; `stream` maps a position to (epoch, index). A sample's randomness is keyed by seed, recipe, key, position.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        reader: Reader,
+        decoders: Mapping[str, Decoder],
+        template: Template,
+        stream: Callable[[int], tuple[int, int]],
+        prompts: Mapping[str, Sequence[str]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        for modality in recipe.media:
+            if modality not in decoders:
+                raise unknown_name("modality", modality, decoders, f"recipe {recipe.name}")
+        self.recipe, self.reader, self.template, self.stream = recipe, reader, template, stream
+        self.decoders = {modality: decoders[modality] for modality in recipe.media}
+        self.seed = seed
+        self.prompts = tuple((prompts or {}).get(self._prompt_name(), ()))
+        if recipe.media and not self.prompts and template.needs_prompts(recipe.task):
+            raise ModalignError(f"recipe {recipe.name}: no caption prompts are declared for '{self._prompt_name()}'")
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def sample(self, position: int) -> Sample:
+        """The sample at a position of the stream; raises BadSample where it does not read, decode or say anything."""
+        epoch, index = self.stream(position)
+        sample = self.at(index, position)
+        return Sample(sample.key, sample.recipe, sample.spans, sample.meta | {"epoch": epoch, "position": position})
+
+    def at(self, index: int, position: int | None = None) -> Sample:
+        """Sample `index` on disk; without a position nothing in it is random (evaluation)."""
+        raw = self._read(index)
+        rng = None if position is None else default_rng(derive_seed(self.seed, self.recipe.name, raw.key, position))
+        record = self.record(raw)
+        media = self._decode(raw, record, rng)
+        try:
+            spans = self.template.spans(media, record, self.prompts, rng)
+        except ValueError as error:
+            raise BadSample(raw.key, str(error)) from error
+        return Sample(raw.key, self.recipe.name, spans, record | {"index": index})
+
+    def media(self, index: int, rng: Generator | None = None) -> tuple[str, list[MediaSpan], Record]:
+        """Key, decoded media and record of sample `index`, for evaluation, which words its prompts itself."""
+        raw = self._read(index)
+        record = self.record(raw)
+        return raw.key, self._decode(raw, record, rng), record
+
+    def record(self, raw: RawSample) -> Record:
+        """The sample's words as a mapping; raises BadSample where they are not JSON."""
+        try:
+            record = json.loads(raw.members[self.recipe.text])
+        except KeyError as error:
+            raise BadSample(raw.key, f"no .{self.recipe.text} member (it has: {_names(raw)})") from error
+        except ValueError as error:
+            raise BadSample(raw.key, f".{self.recipe.text} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise BadSample(raw.key, f".{self.recipe.text} holds a {type(record).__name__}, not a mapping")
+        return record
+
+    def _read(self, index: int) -> RawSample:
+        wanted = [self.recipe.text]
+        for extension in self.recipe.media.values():
+            wanted += extension.split("+")
+        return self.reader.read(index, wanted)
+
+    def _decode(self, raw: RawSample, record: Record, rng: Generator | None) -> list[MediaSpan]:
+        variant = self._variant(raw, record)
+        return [
+            MediaSpan(modality, self._decode_one(raw, modality, extension, rng), variant)
+            for modality, extension in self.recipe.media.items()
+        ]
+
+    def _decode_one(self, raw: RawSample, modality: str, extension: str, rng: Generator | None) -> Tensor:
+        members = extension.split("+")
+        for member in members:
+            if member not in raw.members:
+                raise BadSample(raw.key, f"no .{member} member (it has: {_names(raw)})")
+        content = tuple(raw.members[member] for member in members)
+        try:
+            return self.decoders[modality](content if len(content) > 1 else content[0], rng)
+        except ValueError as error:
+            raise BadSample(raw.key, f".{extension} does not decode as {modality}: {error}") from error
+
+    def _variant(self, raw: RawSample, record: Record) -> str | None:
+        if self.recipe.variant_key is None:
+            return None
+        if self.recipe.variant_key not in record:
+            raise BadSample(raw.key, f"its record lacks '{self.recipe.variant_key}', which names the variant")
+        return str(record[self.recipe.variant_key])
+
+    def _prompt_name(self) -> str:
+        return next(iter(self.recipe.media)) if len(self.recipe.media) == 1 else "pair"
+
+
+class DataError(ModalignError):
+    """What stopped a slice; takes off the traceback in which a DataLoader's worker wraps an error's text."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2])
+
+
+class SliceDataset(Dataset[Batch]):
+    """Map-style and unbounded: item n is the collated share of this rank in slice n, the n-th of the schedule.
+
+    Slice k of a source is positions k * slice_size … of its stream; rank r has the r-th contiguous part. Bad samples
+    are left out and named in the batch's `holes` as (recipe, key, reason); a batch may be empty for that reason.
+    Whatever else is wrong raises DataError.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        schedule: Schedule,
+        slice_size: int,
+        rank: int,
+        world_size: int,
+        collator: Collator,
+    ) -> None:
+        if slice_size < 1 or world_size < 1 or not 0 <= rank < world_size:
+            raise ModalignError(f"no rank {rank} of {world_size} with slices of {slice_size} samples")
+        if slice_size % world_size:
+            raise ModalignError(
+                f"a slice of {slice_size} samples does not divide among {world_size} processes: "
+                f"choose a batch size that is a multiple of {world_size}"
+            )
+        self.sources, self.schedule, self.collator = dict(sources), schedule, collator
+        self.slice_size, self.rank, self.world_size = slice_size, rank, world_size
+
+    def __getitem__(self, n: int) -> Batch:
+        try:
+            return self._slice(n)
+        except ModalignError as error:
+            raise DataError(str(error)) from error
+
+    def _slice(self, n: int) -> Batch:
+        name, occurrence = self.schedule.at(n)
+        if name not in self.sources:
+            raise unknown_name("source", name, self.sources, "the schedule")
+        source, share = self.sources[name], self.slice_size // self.world_size
+        first = occurrence * self.slice_size + self.rank * share
+        samples, holes = [], []
+        for position in range(first, first + share):
+            try:
+                samples.append(source.sample(position))
+            except BadSample as bad:
+                holes.append((source.recipe.name, bad.key, bad.reason))
+        return self.collator(samples, name, holes)
+
+
+def _names(raw: RawSample) -> str:
+    return ", ".join(sorted(raw.members)) or "none of those the recipe names"
