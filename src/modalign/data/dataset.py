@@ -42,8 +42,9 @@ class Schedule(Protocol):
 class Source:
     """One recipe's split made into samples: read, decode, put into a template.
 
-    `decoders` maps modality to decoder, `prompts` modality (or "pair" for several media in one sample) to caption
-    prompts; `stream` maps a position to (epoch, index). A sample's randomness is keyed by seed, recipe, key, position.
+    `decoders` maps modality to decoder; `prompts` maps modality to caption prompts (and "pair" to those for several
+    media in one sample, which are not asked for captions without); `stream` maps a position to (epoch, index). A
+    sample's randomness is keyed by seed, recipe, key and position.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class Source:
         self.decoders = {modality: decoders[modality] for modality in recipe.media}
         self.seed = seed
         self.prompts = tuple((prompts or {}).get(self._prompt_name(), ()))
-        if recipe.media and not self.prompts and template.needs_prompts(recipe.task):
+        alone = len(recipe.media) == 1 or recipe.task == "caption"
+        if recipe.media and alone and not self.prompts and template.needs_prompts(recipe.task):
             raise ModalignError(f"recipe {recipe.name}: no caption prompts are declared for '{self._prompt_name()}'")
 
     def __len__(self) -> int:

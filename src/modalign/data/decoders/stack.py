@@ -1,0 +1,31 @@
+"""Several members of a sample as frames of one medium, such as a photograph and its depth map (the released OneLLM)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from numpy.random import Generator, default_rng
+from torch import Tensor
+
+
+class StackDecoder:
+    """Members of a recipe's "jpg+png" as [len(decoders), ...]; all draw the same random numbers, so crop alike."""
+
+    def __init__(self, decoders: Sequence[Callable[[Any, Generator | None], Tensor]]) -> None:
+        self.decoders = list(decoders)
+
+    def __call__(self, members: tuple[bytes, ...], rng: Generator | None = None) -> Tensor:
+        """Decode; raises ValueError where the number of members or the shapes differ."""
+        if not isinstance(members, tuple) or len(members) != len(self.decoders):
+            given = len(members) if isinstance(members, tuple) else 1
+            raise ValueError(f"{given} members for {len(self.decoders)} decoders: name them in the recipe as jpg+png")
+        seed = None if rng is None else int(rng.integers(2**63))
+        frames = [
+            decoder(member, None if seed is None else default_rng(seed))
+            for decoder, member in zip(self.decoders, members, strict=True)
+        ]
+        if len({frame.shape for frame in frames}) > 1:
+            raise ValueError(f"frames of different shapes: {', '.join(str(tuple(frame.shape)) for frame in frames)}")
+        return torch.stack(frames)
