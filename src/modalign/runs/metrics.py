@@ -13,6 +13,7 @@ from modalign.errors import ModalignError
 from modalign.runs.files import telling_errors, write_atomic
 
 HEADER = ("step", "name", "value")
+LONGEST_ROW_BYTES = 1 << 16
 
 
 class Metric(NamedTuple):
@@ -88,10 +89,12 @@ class MetricLog:
 
 def _drop_torn_row(path: Path) -> int:
     """Cut what a killed writer left behind the last line break; returns the bytes that stay, 0 without a file."""
-    if not path.exists():
+    size = path.stat().st_size if path.exists() else 0
+    if size == 0:
         return 0
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)
+    with open(path, "rb+") as file:
+        start = file.seek(max(0, size - LONGEST_ROW_BYTES))
+        whole = start + file.read(LONGEST_ROW_BYTES).rfind(b"\n") + 1
+        if whole < size:
+            file.truncate(whole)
     return whole
