@@ -100,6 +100,14 @@ class GradientProof:
         """By part: ok, zero, none (no gradient ever came) or nonfinite."""
         return {name: self._verdict(name) for name in self.groups}
 
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint keeps of the proof so far."""
+        return {"lengths": dict(self.lengths), "nonfinite": dict(self.nonfinite)}
+
+    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take up a kept proof."""
+        self.lengths, self.nonfinite = dict(state["lengths"]), dict(state["nonfinite"])
+
     def _verdict(self, name: str) -> str:
         if name not in self.lengths:
             return "none"

@@ -12,7 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -77,6 +77,28 @@ class OpenClipTower(nn.Module):
                     f"{origin}: {name} has shape {tuple(renamed[name].shape)}, the tower's is {tuple(tensor.shape)}"
                 )
         self.load_state_dict({name: renamed[name] for name in wanted})
+
+
+class OpenClipText(nn.Module):
+    """open_clip's text transformer, read at each text's last token and projected."""
+
+    def __init__(self, settings: Mapping[str, Any], embed_dim: int) -> None:
+        super().__init__()
+        vocab_size = int(settings["vocab_size"]) + 1  # one more for padding
+        self.tower = open_clip.transformer.TextTransformer(
+            **{**settings, "vocab_size": vocab_size}, output_dim=embed_dim, output_tokens=True, pad_id=0
+        )
+
+    def forward(self, ids: Int[Tensor, "N L"], ends: Int[Tensor, "N"]) -> Float[Tensor, "N E"]:
+        """Embeddings of padded texts whose last tokens lie at `ends`."""
+        hidden = self.tower(ids)[1]
+        picked = hidden[torch.arange(len(ids), device=ids.device), ends]
+        return picked @ self.tower.text_projection
+
+
+def build_text_tower(settings: Mapping[str, Any], embed_dim: int) -> OpenClipText:
+    """A text tower from open_clip's `text_cfg` (context_length, vocab_size, width, heads, layers)."""
+    return OpenClipText(settings, embed_dim)
 
 
 def clip_to_tower(name: str) -> str:

@@ -1,0 +1,49 @@
+# Every target does its own set-up: a virtual environment in .venv, remade when the pinned versions change.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp-$(shell cat constraints.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup demo test test-slow check lint types conventions backbones clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modalign needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned packages into $(VENV) (a few minutes, about 6 GB, once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,wandb,dev]' 2> >(grep -v '^WARNING: Location' >&2)
+	@rm -f $(VENV)/.stamp-*; touch $@
+
+setup: $(STAMP) ## Make the virtual environment
+
+demo: $(STAMP) ## Give a small language model eight senses and open the report (about 15 minutes on two cores)
+	$(BIN)/python train.py
+
+test: $(STAMP) ## The quick tests (under 10 minutes)
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(STAMP) ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff
+	$(BIN)/ruff check src tests train.py
+	$(BIN)/ruff format --check src tests train.py
+
+types: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+conventions: $(STAMP) ## The house rules, as tests
+	$(BIN)/python -m pytest tests/test_conventions.py tests/test_config_files.py
+
+check: lint types conventions test ## ruff, types, conventions, tests
+
+backbones: $(STAMP) ## Make the shipped embedded backbones again (about 5 minutes)
+	$(BIN)/python -m modalign.cli.main ship-backbones
+
+clean: ## Remove the virtual environment (runs/ and data/ stay)
+	rm -rf $(VENV)

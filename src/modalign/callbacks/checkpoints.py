@@ -1,0 +1,40 @@
+"""Saves at optimizer-step boundaries only: every so many steps, at the end, and when a signal asks to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from modalign.runs.interrupt import InterruptFlag
+
+
+class StepCheckpoints(pl.Callback):
+    """Keeps the newest checkpoint; `interrupted` holds the signal's name after a stop that one asked for."""
+
+    def __init__(self, folder: Path, every: int, flag: InterruptFlag) -> None:
+        self.folder = folder
+        self.every = every
+        self.flag = flag
+        self.interrupted: str | None = None
+        self._saved = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """The step resumed from is saved already."""
+        self._saved = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is due; stop where a signal was seen."""
+        step = trainer.global_step
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        raised = self.flag.raised
+        if step != self._saved and (step % self.every == 0 or step >= pl_module.total_steps or raised):
+            trainer.save_checkpoint(self.folder / f"step-{step}")
+            self._saved = step
+        if raised and step < pl_module.total_steps:
+            self.interrupted = raised
+            trainer.should_stop = True

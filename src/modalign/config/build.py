@@ -1,0 +1,49 @@
+"""Objects from `_target_` dicts: the dotted path is the registry, and only known packages may be named."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from modalign.errors import ModalignError, unknown_name
+
+ALLOWED = ("modalign.",)
+
+
+def build(target: dict[str, Any], where: str, **extra: Any) -> Any:
+    """Call the `_target_` of a config dict with its other keys and `extra`; a wrong name or key is told in one line."""
+    path = target.get("_target_")
+    if not isinstance(path, str):
+        raise ModalignError(f"{where}: needs '_target_', the dotted path of what to build")
+    factory = locate(path, where)
+    arguments = {key: value for key, value in target.items() if key not in {"_target_", "part"}} | extra
+    accepted = inspect.signature(factory).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        for key in arguments:
+            if key not in accepted:
+                raise unknown_name("setting", key, accepted, f"{where} ({path})")
+    missing = [n for n, p in accepted.items() if p.default is p.empty and p.kind in _NAMED and n not in arguments]
+    if missing:
+        raise ModalignError(f"{where} ({path}): missing {', '.join(missing)}")
+    try:
+        return factory(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ModalignError(f"{where} ({path}): {error}") from error
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def locate(path: str, where: str) -> Any:
+    """The class or function at a dotted path of an allowed package."""
+    if not path.startswith(ALLOWED):
+        raise ModalignError(f"{where}: _target_ '{path}' is outside the allowed packages ({', '.join(ALLOWED)})")
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ModalignError(f"{where}: _target_ '{path}': no module {error.name}") from None
+    if not hasattr(module, name):
+        raise unknown_name("_target_", path, [f"{module_name}.{n}" for n in vars(module) if n[0].isupper()], where)
+    return getattr(module, name)

@@ -1,0 +1,169 @@
+"""From the command line to checked settings: Hydra composes, pydantic checks, and both speak in one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from modalign.config.places import conf_folder
+from modalign.config.schema import Settings
+from modalign.errors import ModalignError, unknown_name
+
+
+def compose_settings(arguments: Sequence[str], config_dir: Path | None = None) -> tuple[Settings, dict[str, Any]]:
+    """Settings and the resolved plain config for `arguments` (Hydra overrides); `config_dir` adds own YAML files."""
+    return check(compose_config(arguments, config_dir))
+
+
+def check(config: DictConfig) -> tuple[Settings, dict[str, Any]]:
+    """Resolve and validate a composed config."""
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ModalignError(f"configuration: {first_line(error)}") from None
+    plain.pop("hydra", None)
+    try:
+        return Settings.model_validate(plain), plain
+    except ValidationError as error:
+        raise ModalignError(_told(error, plain)) from None
+
+
+def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> DictConfig:
+    """Hydra's composition with every modality file of the model's set, errors translated."""
+    overrides = [*modality_overrides(arguments, config_dir), *arguments]
+    if config_dir is not None:
+        overrides.insert(0, f"hydra.searchpath=[file://{config_dir.resolve()}]")
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            return compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _translated(error, arguments) from None
+
+
+def modality_overrides(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
+    """Hydra overrides that add each YAML of conf/modalities/<set>/: a file there is all that a modality needs."""
+    folder = modality_set(arguments, config_dir)
+    names = modality_names(folder, config_dir)
+    return [f"+modalities/{folder}@modalities.{name}={name}" for name in names]
+
+
+def modality_names(folder: str, config_dir: Path | None = None) -> list[str]:
+    """Names of the modalities declared in a set, the shipped ones and those of `config_dir`."""
+    roots = [conf_folder(), *([config_dir] if config_dir else [])]
+    return sorted({path.stem for root in roots for path in (root / "modalities" / folder).glob("*.yaml")})
+
+
+def modality_set(arguments: Sequence[str], config_dir: Path | None = None) -> str:
+    """The set named by the chosen model's YAML (`model=`, possibly through `experiment=`)."""
+    chosen = chosen_group("model", arguments) or "embedded"
+    for root in [*([config_dir] if config_dir else []), conf_folder()]:
+        path = root / "model" / f"{chosen}.yaml"
+        if path.is_file():
+            return str((yaml.safe_load(path.read_text()) or {}).get("modality_set", chosen))
+    raise unknown_name("model", chosen, options("model"))
+
+
+def chosen_group(group: str, arguments: Sequence[str]) -> str | None:
+    """The last `group=name` on the command line, or in the experiment that it names."""
+    found = None
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "experiment" and value and (path := conf_folder() / "experiment" / f"{value}.yaml").is_file():
+            for entry in (yaml.safe_load(path.read_text()) or {}).get("defaults", []):
+                if isinstance(entry, dict) and f"override /{group}" in entry:
+                    found = str(entry[f"override /{group}"])
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == group and value:
+            found = value
+    return found
+
+
+def options(group: str) -> list[str]:
+    """The YAML files of a group, by name."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def _translated(error: Exception, arguments: Sequence[str]) -> ModalignError:
+    for argument in arguments:
+        try:
+            parsed = OverridesParser.create().parse_override(argument)
+        except HydraException:
+            return ModalignError(f"cannot read '{argument}': an override is key=value, quoted where it holds spaces")
+        group, value = parsed.key_or_group, parsed.value()
+        if (conf_folder() / group).is_dir() and isinstance(value, str) and value not in options(group):
+            return unknown_name(group, value, options(group))
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'|full_key: (\S+)|Key '([^']+)' is not in struct", text):
+        key = next(part for part in found.groups() if part)
+        return _unknown_key(key, arguments)
+    return ModalignError(f"configuration: {first_line(error)}")
+
+
+def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
+    known = setting_names(arguments)
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    leaf = key.rsplit(".", 1)[-1]
+    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
+    guess = same_leaf[0] if same_leaf else (nearest[0] if nearest else None)
+    hint = f"did you mean '{guess}'?" if guess else "see python train.py --help"
+    return ModalignError(f"unknown setting '{key}': {hint}")
+
+
+def setting_names(arguments: Sequence[str]) -> list[str]:
+    """Dotted names of all settings, composed without the value overrides of `arguments`."""
+    groups = [a for a in arguments if (conf_folder() / a.partition("=")[0]).is_dir()]
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            config = compose("config", overrides=[*modality_overrides(groups), *groups])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return list(_dotted(OmegaConf.to_container(config, resolve=False)))
+
+
+def _dotted(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return [prefix]
+    names = [prefix] if prefix else []
+    for key, child in value.items():
+        names.extend(_dotted(child, f"{prefix}.{key}" if prefix else str(key)))
+    return names
+
+
+def _told(error: ValidationError, plain: dict[str, Any]) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if not str(part).startswith(("tuple", "literal", "function", "constr"))]
+    name = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        siblings = _siblings(place)
+        return str(unknown_name("setting", place[-1], siblings, ".".join(place[:-1]) or "the configuration"))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return f"{name}: {message[0].lower() + message[1:]}{given}{more}"
+
+
+def _siblings(place: list[str]) -> list[str]:
+    model: Any = Settings
+    for part in place[:-1]:
+        fields = getattr(model, "model_fields", None)
+        annotation = fields[part].annotation if fields and part in fields else model
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if hasattr(c, "model_fields")), annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, without its type name."""
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,83 @@
+"""The recipes a command can see: found by name, sized and identified before torch is imported."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modalign.config.places import recipe_folder
+from modalign.config.schema import Settings
+from modalign.data.manifest import MANIFEST_NAME, read_manifest
+from modalign.data.recipes import Recipe, find_recipes, load_recipe, recipe_digest
+from modalign.errors import unknown_name
+from modalign.runs.identity import identity
+from modalign.world.difficulty import WorldSettings
+
+
+class RecipeBook:
+    """All recipes of the shipped and the configured folders, with the world that fills their `{world}`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._loaded: dict[str, Recipe] = {}
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """Recipe files by name; own folders win over shipped ones."""
+        return find_recipes([*(Path(p) for p in self.settings.paths.recipes), recipe_folder()])
+
+    @cached_property
+    def world(self) -> str:
+        """The folder name of the configured world: its name and eight hex of its settings."""
+        return self.world_settings.folder_name
+
+    @cached_property
+    def world_settings(self) -> WorldSettings:
+        """The configured world."""
+        return WorldSettings.from_mapping(self.settings.world)
+
+    def get(self, name: str) -> Recipe:
+        """The recipe called `name`."""
+        if name not in self.paths:
+            raise unknown_name("recipe", name, self.paths, "data_recipes")
+        if name not in self._loaded:
+            self._loaded[name] = load_recipe(self.paths[name])
+        return self._loaded[name]
+
+    def folder(self, name: str) -> Path:
+        """Where the recipe's shards lie."""
+        return self.get(name).path(self.settings.paths.data, world=self.world)
+
+    def is_generated(self, name: str) -> bool:
+        """Whether its shards are made from the world's settings alone."""
+        return "{world}" in self.get(name).folder
+
+    def media(self, name: str) -> tuple[str, ...]:
+        """The modalities of a recipe's samples."""
+        return tuple(self.get(name).media)
+
+    def alignment_recipes(self, modality: str) -> tuple[str, ...]:
+        """The caption recipes of a modality: the data group's, else what its own YAML names."""
+        return self.settings.data.align.get(modality, self.settings.modalities[modality].recipes)
+
+    def carrying(self, modality: str) -> list[str]:
+        """Names of the recipes that carry a modality."""
+        return [name for name in self.paths if modality in self.media(name)]
+
+    def num_samples(self, name: str, split: str) -> int:
+        """Samples of a split: of the world's settings, of the shards' manifest, else as the recipe declares."""
+        if self.is_generated(name):
+            return self.world_settings.count(name, split)
+        folder = self.folder(name) / split
+        if (folder / MANIFEST_NAME).is_file():
+            return read_manifest(folder).samples
+        return self.get(name).splits.get(split) or 0
+
+    def meaning(self, name: str) -> dict[str, Any]:
+        """What identifies a recipe's data: the world's settings, else the digest of its shards' manifests."""
+        recipe = self.get(name)
+        declared = recipe.model_dump(exclude={"title", "source", "licence", "splits"})
+        if self.is_generated(name):
+            return {"recipe": declared, "world": self.world}
+        return {"recipe": declared, "digest": recipe_digest(recipe, self.folder(name), ("train",))}

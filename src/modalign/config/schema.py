@@ -1,0 +1,210 @@
+"""Every setting with its type and range, checked before torch is imported; parts that are open stay `_target_` dicts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Target = dict[str, Any]
+
+
+class Strict(BaseModel):
+    """A group of settings that knows all its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Paths(Strict):
+    """Where runs and shards are written and where recipes are looked for (relative: from the working directory)."""
+
+    runs: str
+    data: str
+    recipes: tuple[str, ...] = ()
+
+
+class StartValues(Strict):
+    """Where a modality's own parts start from: another modality's, or nothing (`none`)."""
+
+    source: str = Field(default="none", alias="from")
+    noise: NonNegative = 0.0
+
+
+class PositionSettings(Strict):
+    """Whose positions mark the tokens: the encoder's own, or learned ones; and how many frames are told apart."""
+
+    learned: bool = False
+    num_frames: Annotated[int, Field(ge=0)] = 0
+    std: Positive = 0.02
+
+
+class ModalitySettings(Strict):
+    """One modality, declared whole: from the file's bytes to the projector it uses."""
+
+    title: str
+    decoder: Target
+    tokenizer: Target
+    positions: PositionSettings = PositionSettings()
+    encoder: str | None = None
+    projector: str
+    prompts: tuple[str, ...]
+    start: StartValues = StartValues()
+    learning_rate_scale: Positive = 1.0
+    recipes: tuple[str, ...] = ()
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _names_its_part(cls, value: Target) -> Target:
+        if not isinstance(value.get("part"), str):
+            raise ValueError("needs 'part', the name of the tokenizer (shared between modalities by name)")
+        return value
+
+
+class ModelSettings(Strict):
+    """The parts that modalities share, and where the language model and the encoder come from."""
+
+    name: str
+    modality_set: str
+    encoders: dict[str, Target]
+    projectors: dict[str, Target]
+    fusion: Target
+    language_model: Target
+    backbones: tuple[str, ...] = ()
+    make_missing: bool = False
+    text_tokenizer: str | None = None
+    max_text_tokens: PositiveInt = 128
+
+
+class OptimizerSettings(Strict):
+    """AdamW with warm-up and cosine, counted in optimizer steps; `scale` multiplies the rate of parts by selector."""
+
+    learning_rate: Positive
+    scale: dict[str, Positive] = {}
+    floor: Share = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: NonNegative = 0.0
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    clip: Positive | None = 1.0
+
+
+class ChatSettings(Strict):
+    """How a conversation is laid out; `{question}` and `{answer}` are filled in."""
+
+    system: str = ""
+    user: str = "### Human: {question}\n### Assistant:"
+    assistant: str = " {answer}\n###"
+    stop: str = "###"
+
+
+class StageSettings(Strict):
+    """How to train: which parts, on what template, for how many steps of new samples, with which optimizer."""
+
+    module: Target
+    train: tuple[str, ...] | Literal["new"]
+    template: Literal["caption", "chat", "text", "contrast"]
+    steps: PositiveInt
+    slice_size: PositiveInt = 32
+    slices_per_step: PositiveInt = 1
+    optimizer: OptimizerSettings
+    replay: str | dict[str, float] = "none"
+    replay_keep: Literal["new", "total"] = "new"
+    caption_share: Share = 0.5
+    chat: ChatSettings = ChatSettings()
+    backbone: str | None = None
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return value if value == "new" or isinstance(value, (list, tuple)) else (value,)
+
+
+class CurriculumSettings(Strict):
+    """The order of phases, and what changes between them."""
+
+    name: str
+    groups: Literal["by_size", "reverse", "joint"] | tuple[tuple[str, ...], ...]
+    first_phase_experts: PositiveInt | None = None
+    expert_noise: NonNegative = 0.0
+    steps: dict[str, PositiveInt] = {}
+
+
+class DataSettings(Strict):
+    """Which recipes feed which stage, and how they are read."""
+
+    align: dict[str, tuple[str, ...]] = {}
+    instruct: dict[str, Positive] = {}
+    pretrain_text: tuple[str, ...] = ()
+    pretrain_contrast: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()
+    text_loss: str | None = None
+    reader: Literal["indexed", "webdataset"] = "indexed"
+    workers: Annotated[int, Field(ge=0)] = 0
+    block: PositiveInt = 64
+    window: PositiveInt = 16
+    cache_mb: Annotated[int, Field(ge=0)] = 2048
+    max_bad_share: Share = 0.01
+
+
+class EvaluationSettings(Strict):
+    """What is measured after every phase, on fixed items."""
+
+    splits: tuple[str, ...] = ("test",)
+    num_items: PositiveInt = 320
+    batch_size: PositiveInt = 64
+    max_new_tokens: PositiveInt = 32
+    num_shown: Annotated[int, Field(ge=0)] = 4
+    validation_every: Annotated[int, Field(ge=0)] = 0
+    validation_items: PositiveInt = 64
+
+
+class TrainerSettings(Strict):
+    """The engine: none of these changes a result except precision."""
+
+    accelerator: str = "auto"
+    devices: int | str = 1
+    num_nodes: PositiveInt = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
+    threads: Annotated[int, Field(ge=0)] = 0
+    log_every: PositiveInt = 10
+    checkpoint_every: PositiveInt = 100
+    progress: bool = True
+
+
+class LoggerSettings(Strict):
+    """CSV is always written; W&B beside it by `logger=wandb` (mode online, offline or disabled)."""
+
+    wandb: bool = False
+    mode: Literal["online", "offline", "disabled"] = "online"
+    project: str = "modalign"
+    entity: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Settings(Strict):
+    """One command's whole configuration."""
+
+    stage: str | None = None
+    modality: str | tuple[str, ...] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    fresh: bool = False
+    paths: Paths
+    model: ModelSettings
+    modalities: dict[str, ModalitySettings]
+    stages: dict[str, StageSettings]
+    curriculum: CurriculumSettings
+    data: DataSettings
+    evaluation: EvaluationSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+    world: dict[str, Any]
+
+    def requested(self) -> tuple[str, ...]:
+        """The modalities asked for on the command line, in the order given."""
+        if self.modality is None:
+            return ()
+        return (self.modality,) if isinstance(self.modality, str) else tuple(self.modality)

@@ -1,0 +1,194 @@
+"""From settings to runs: each phase with its sources, steps and identity, worked out before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from modalign.config.recipes import RecipeBook
+from modalign.config.schema import Settings, StageSettings
+from modalign.curriculum.order import Groups, by_size, declared_groups
+from modalign.curriculum.phases import Phase, plan_phases, select
+from modalign.curriculum.replay import ReplayRule, phase_steps, shares
+from modalign.curriculum.shares import weighted_shares
+from modalign.errors import ModalignError, unknown_name
+from modalign.runs.identity import identity, run_name
+
+FORMAT = 1   # part of every identity: raised when the meaning of a run changes
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run to be: what trains on what for how long, what it stands on, and the identity that all this has."""
+
+    name: str
+    identity: str
+    stage: str
+    new: tuple[str, ...]
+    seen: tuple[str, ...]
+    shares: dict[str, Fraction]
+    recipes: tuple[str, ...]
+    steps: int
+    num_experts: int | None
+    parent: RunSpec | None
+    meaning: dict[str, Any]
+    requested: bool = True
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All modalities that the run's model has, earlier ones first."""
+        return (*self.seen, *(m for m in self.new if m not in self.seen))
+
+    def folder(self, runs: Path) -> Path:
+        """Where the run lies."""
+        return runs / self.name
+
+
+class Planner:
+    """Turns the command's settings into runs, ancestors first."""
+
+    def __init__(self, settings: Settings, book: RecipeBook) -> None:
+        self.settings = settings
+        self.book = book
+
+    def plan(self) -> list[RunSpec]:
+        """Every run that the command needs, in order; `requested` marks those asked for rather than stood on."""
+        stage, wanted = self.settings.stage, self.settings.requested()
+        if stage is not None and stage not in self.settings.stages:
+            raise unknown_name("stage", stage, self.settings.stages)
+        if wanted and stage is None:
+            raise ModalignError(f"modality={','.join(wanted)} needs a stage: add stage=align or stage=instruct")
+        for name in wanted:
+            if name not in self.settings.modalities:
+                raise unknown_name("modality", name, self.settings.modalities)
+        if stage is not None and self.settings.stages[stage].backbone is not None:
+            return self._backbone_chain(stage)
+        selection = select(plan_phases(self._groups()), stage, wanted or None)
+        backbones = self._backbones(self.settings.model.backbones)
+        made: list[RunSpec] = []
+        for number, phase in enumerate(selection.phases):
+            first = backbones[-1] if backbones else None
+            parent = first if phase.parent is None else made[phase.parent]
+            made.append(replace(self._phase(phase, parent), requested=number >= selection.num_ancestors))
+        return [*(replace(spec, requested=False) for spec in backbones), *made]
+
+    def _groups(self) -> Groups:
+        declared = self._with_recipes()
+        order = self.settings.curriculum.groups
+        if order == "joint":
+            return (tuple(declared),)
+        if isinstance(order, str):
+            groups = by_size({name: self._size(name) for name in declared}, declared)
+            return groups if order == "by_size" else tuple(reversed(groups))
+        return declared_groups(order, declared)
+
+    def _with_recipes(self) -> list[str]:
+        """The modalities that take part: those with a recipe, in declared order."""
+        missing = [m for m in self.settings.requested() if not self.book.alignment_recipes(m)]
+        if missing:
+            carriers = ", ".join(self.book.carrying(missing[0])) or "none"
+            raise ModalignError(
+                f"modality '{missing[0]}' has no recipe: recipes that carry it: {carriers}; "
+                f"add +data.align.{missing[0]}=[<recipe>] or 'recipes' to its YAML"
+            )
+        return [name for name in self.settings.modalities if self.book.alignment_recipes(name)]
+
+    def _size(self, modality: str) -> int:
+        return sum(self.book.num_samples(name, "train") for name in self.book.alignment_recipes(modality))
+
+    def _backbone_chain(self, stage: str) -> list[RunSpec]:
+        names = self.settings.model.backbones
+        chain = self._backbones((*names[: names.index(stage)], stage) if stage in names else (stage,))
+        return [*(replace(spec, requested=False) for spec in chain[:-1]), chain[-1]]
+
+    def _backbones(self, stages: Sequence[str]) -> list[RunSpec]:
+        """The runs that make the model's backbones, each the parent of the next."""
+        chain: list[RunSpec] = []
+        for stage in stages:
+            recipes = getattr(self.settings.data, stage)
+            if not recipes:
+                raise ModalignError(f"stage {stage} has no recipe: set data.{stage}=[<recipe>]")
+            media = tuple(dict.fromkeys(m for name in recipes for m in self.book.media(name)))
+            weights = weighted_shares({name: float(self.book.num_samples(name, "train")) for name in recipes})
+            phase = Phase(stage, stage, (), media, None)
+            steps = self.settings.stages[stage].steps
+            chain.append(self._spec(phase, weights, steps, None, chain[-1] if chain else None))
+        return chain
+
+    def _phase(self, phase: Phase, parent: RunSpec | None) -> RunSpec:
+        settings = self.settings.stages[phase.stage]
+        if phase.stage == "align":
+            mixture, steps = self._align_mixture(phase, settings)
+        else:
+            mixture, steps = self._instruct_mixture(phase), settings.steps
+        first = phase.parent is None and self.settings.curriculum.first_phase_experts
+        return self._spec(phase, mixture, steps, first or None, parent)
+
+    def _align_mixture(self, phase: Phase, settings: StageSettings) -> tuple[dict[str, Fraction], int]:
+        rule = ReplayRule.parse("none" if settings.train == "new" else settings.replay)
+        sizes = {m: self._size(m) for m in (*phase.seen, *phase.new)}
+        by_modality = shares(phase.new, phase.seen, sizes, rule)
+        steps = sum(self.settings.curriculum.steps.get(m, settings.steps) for m in phase.new)
+        batch = settings.slice_size * settings.slices_per_step
+        total = phase_steps(steps * batch, batch, by_modality, phase.new, settings.replay_keep)
+        mixture: dict[str, Fraction] = {}
+        for modality, share in by_modality.items():
+            recipes = self.book.alignment_recipes(modality)
+            for name, part in weighted_shares({r: float(self.book.num_samples(r, "train")) for r in recipes}).items():
+                mixture[name] = mixture.get(name, Fraction(0)) + share * part
+        return {name: share for name, share in mixture.items() if share}, total
+
+    def _instruct_mixture(self, phase: Phase) -> dict[str, Fraction]:
+        known = set(phase.seen) | set(phase.new)
+        weights = {name: w for name, w in self.settings.data.instruct.items() if set(self.book.media(name)) <= known}
+        if not weights:
+            raise ModalignError(f"instruct: no recipe of data.instruct carries only {', '.join(sorted(known))}")
+        return weighted_shares(weights)
+
+    def _spec(
+        self, phase: Phase, mixture: dict[str, Fraction], steps: int, experts: int | None, parent: RunSpec | None
+    ) -> RunSpec:
+        modalities = (*phase.seen, *phase.new)
+        meaning = self._meaning(phase, modalities, mixture, steps, experts, parent)
+        full = identity(meaning)
+        return RunSpec(
+            name=run_name(phase.stage, phase.new or (modalities if phase.stage == "instruct" else ()), full),
+            identity=full, stage=phase.stage, new=phase.new, seen=phase.seen, shares=mixture,
+            recipes=tuple(mixture), steps=steps, num_experts=experts, parent=parent, meaning=meaning,
+        )
+
+    def _meaning(
+        self, phase: Phase, modalities: tuple[str, ...], mixture: dict[str, Fraction], steps: int,
+        experts: int | None, parent: RunSpec | None,
+    ) -> dict[str, Any]:
+        """Every setting that changes the run's results; not devices, workers, loggers, paths."""
+        settings, stage = self.settings, self.settings.stages[phase.stage]
+        meaning = {
+            "format": FORMAT,
+            "stage": [phase.stage, stage.model_dump()],
+            "steps": steps,
+            "mixture": {name: str(share) for name, share in mixture.items()},
+            "recipes": {name: self.book.meaning(name) for name in mixture},
+            "order": [settings.data.block, settings.data.window, settings.data.max_bad_share],
+            "precision": settings.trainer.precision,
+            "seed": settings.seed,
+            "parent": parent.identity if parent else None,
+        }
+        own = {name: settings.modalities[name].model_dump(by_alias=True) for name in modalities}
+        if stage.backbone is not None:
+            kept = {"language_model", "text_tokenizer"} | ({"encoders"} if modalities else set())
+            read = {name: {key: values[key] for key in ("decoder", "tokenizer")} for name, values in own.items()}
+            return meaning | {"model": settings.model.model_dump(include=kept), "modalities": read}
+        return meaning | {
+            "new": list(phase.new),
+            "seen": list(phase.seen),
+            "experts": experts,
+            "noise": settings.curriculum.expert_noise,
+            "model": settings.model.model_dump(exclude={"name", "backbones", "make_missing"}),
+            "modalities": {n: {k: v for k, v in o.items() if k not in ("title", "recipes")} for n, o in own.items()},
+            "evaluation": settings.evaluation.model_dump(exclude={"batch_size"}),
+            "measured": [list(settings.data.pairs), settings.data.text_loss],
+        }

@@ -1,0 +1,95 @@
+"""Measure a model by what it says: captions, answers, questions over two sensors, and plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from modalign.evaluation.attributes import attribute_accuracy
+from modalign.evaluation.items import Item
+from modalign.evaluation.metrics import caption_scores, exact_match
+from modalign.evaluation.scores import Score, TextLoss
+from modalign.types import Batch, Sample, Span
+
+Collate = Callable[[Sequence[Sample]], Batch]
+Prompt = Callable[[Item, str | None], tuple[Span, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question put to the model: the item, the words asked (None: a bare caption), and what it said."""
+
+    item: Item
+    question: str | None
+    references: tuple[str, ...]
+    generated: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Generates texts in batches: `prompt` lays out an item and a question as spans."""
+
+    model: Any
+    collate: Collate
+    prompt: Prompt
+    batch_size: int
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+
+    @torch.no_grad()
+    def __call__(self, asked: Sequence[tuple[Item, str | None]]) -> list[str]:
+        """One text for each item and question, greedily; samples of equal prompt length share a batch's width."""
+        training = self.model.training
+        self.model.eval()
+        texts: list[str] = []
+        for start in range(0, len(asked), self.batch_size):
+            part = asked[start : start + self.batch_size]
+            samples = [Sample(item.key, "", self.prompt(item, question)) for item, question in part]
+            batch = self.collate(samples).to(next(self.model.parameters()).device)
+            texts.extend(self.model.generate(batch, max_new_tokens=self.max_new_tokens, stop=self.stop))
+        self.model.train(training)
+        return [text.strip() for text in texts]
+
+
+def score_captions(
+    generate: Generator, items: Sequence[Item], question: str | None, modality: str, split: str, kinds: Mapping[str, Any]
+) -> tuple[list[Score], list[Asked]]:
+    """Captions of the items: attribute accuracy where items have attributes, CIDEr, BLEU-4, ROUGE-L."""
+    texts = generate([(item, question) for item in items])
+    asked = [Asked(item, question, item.references, text) for item, text in zip(items, texts, strict=True)]
+    scores = []
+    if any(item.attributes for item in items):
+        scores.append(attribute_accuracy(texts, [item.attributes for item in items], kinds, modality, split))
+    scores.extend(caption_scores(texts, [list(item.references) for item in items], modality, split))
+    return scores, asked
+
+
+def score_answers(
+    generate: Generator, items: Sequence[Item], modality: str, split: str, task: str = "answer"
+) -> tuple[list[Score], list[Asked]]:
+    """Exact match of the answers to each item's first question."""
+    usable = [item for item in items if item.questions]
+    if not usable:
+        return [], []
+    texts = generate([(item, item.questions[0][0]) for item in usable])
+    asked = [
+        Asked(item, item.questions[0][0], (item.questions[0][1],), text)
+        for item, text in zip(usable, texts, strict=True)
+    ]
+    return [exact_match(texts, [item.questions[0][1] for item in usable], modality, split, task)], asked
+
+
+@torch.no_grad()
+def text_loss(model: Any, batches: Iterable[Batch]) -> TextLoss:
+    """Mean next-token loss of the language model on plain text, in nats."""
+    training = model.training
+    model.eval()
+    total = count = 0.0
+    for batch in batches:
+        output = model.loss(batch.to(next(model.parameters()).device))
+        total, count = total + float(output.loss_sum), count + float(output.weight_sum)
+    model.train(training)
+    return TextLoss(total / max(count, 1e-8), int(count))

@@ -1,0 +1,45 @@
+"""Where a command's runs lie, and the answer for a command whose runs are all finished: without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from modalign.runs.folder import RunFolder, place_run
+
+
+class Named(Protocol):
+    """What is known of a run before it exists."""
+
+    name: str
+    identity: str
+    requested: bool
+
+
+def locate(root: Path, run: Named, fresh: bool = False, shipped: Path | None = None) -> RunFolder:
+    """The folder of a run under `root`; a finished one of the same identity that ships with the package stands in."""
+    place = place_run(root, run.name, run.identity, fresh and run.requested)
+    if place.manifest() is None and shipped is not None and not (fresh and run.requested):
+        packaged = RunFolder(shipped / run.name)
+        manifest = packaged.manifest()
+        if manifest is not None and manifest.identity == run.identity and manifest.status == "finished":
+            return packaged
+    return place
+
+
+def answer_if_finished(
+    root: Path, runs: Iterable[Named], fresh: bool = False, shipped: Path | None = None
+) -> str | None:
+    """One line for each requested run if all of them are finished, else None."""
+    if fresh:
+        return None
+    lines = []
+    for run in runs:
+        if not run.requested:
+            continue
+        folder = locate(root, run, shipped=shipped)
+        if folder.status() != "finished":
+            return None
+        lines.append(f"finished already: {folder.path} (fresh=true starts another beside it)")
+    return "\n".join(lines)

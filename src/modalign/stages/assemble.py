@@ -1,0 +1,153 @@
+"""From settings to a model that holds its parent's weights and its declared start values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from modalign.config.build import build
+from modalign.config.schema import ModalitySettings, Settings
+from modalign.errors import ModalignError, unknown_name
+from modalign.models.aligned import AlignedModel
+from modalign.models.aligned import Path as ModalityPath
+from modalign.models.contrast import ContrastiveModel
+from modalign.models.positions import Positions
+from modalign.models.start_values import (
+    Copied,
+    ExpertsFromParent,
+    ModalityFromModality,
+    PatchFromEncoder,
+    Rule,
+    start_from_parent,
+)
+from modalign.models.text_tokenizer import TextTokenizer, load_text_tokenizer
+
+
+def build_model(
+    settings: Settings, modalities: Sequence[str], num_experts: int | None, text_tokenizer: TextTokenizer
+) -> AlignedModel:
+    """The aligned model for `modalities`, with fresh weights; `num_experts` overrides the projectors' own number."""
+    declared = {name: settings.modalities[name] for name in modalities}
+    language_model = build(settings.model.language_model, "model.language_model")
+    if text_tokenizer.vocab_size > language_model.vocab_size:
+        raise ModalignError(
+            f"the text tokenizer has {text_tokenizer.vocab_size} tokens, the language model embeds "
+            f"{language_model.vocab_size}: set model.language_model.source.vocab_size or another text_tokenizer"
+        )
+    used = {m.encoder for m in declared.values()} - {None}
+    encoders = {n: build(t, f"model.encoders.{n}") for n, t in settings.model.encoders.items() if n in used}
+    tokenizers = build_tokenizers(declared)
+    positions = {
+        name: Positions(
+            tokenizers[m.tokenizer["part"]].num_tokens, tokenizers[m.tokenizer["part"]].width,
+            m.positions.learned, m.positions.num_frames, m.positions.std,
+        )
+        for name, m in declared.items()
+    }
+    fusion = build(settings.model.fusion, "model.fusion")
+    return AlignedModel(
+        paths={n: ModalityPath(m.tokenizer["part"], m.encoder, m.projector) for n, m in declared.items()},
+        tokenizers=tokenizers,
+        positions=positions,
+        encoders=encoders,
+        projectors=_projectors(settings, declared, tokenizers, encoders, fusion.media_width(language_model), num_experts),
+        fusion=fusion,
+        language_model=language_model,
+        text_tokenizer=text_tokenizer,
+    )
+
+
+def build_tokenizers(declared: Mapping[str, ModalitySettings]) -> dict[str, nn.Module]:
+    """One module a part name: built by the first modality that says how, shared by those that only name it."""
+    built: dict[str, nn.Module] = {}
+    for name, modality in declared.items():
+        part = modality.tokenizer["part"]
+        if "_target_" in modality.tokenizer and part not in built:
+            own = {key: value for key, value in modality.tokenizer.items() if key != "start"}
+            built[part] = build(own, f"modalities.{name}.tokenizer")
+    for name, modality in declared.items():
+        if modality.tokenizer["part"] not in built:
+            raise unknown_name("tokenizer part", modality.tokenizer["part"], built, f"modalities.{name}")
+    return built
+
+
+def build_contrastive(settings: Settings, modality: str, encoder: str, text_tokenizer: TextTokenizer) -> ContrastiveModel:
+    """The encoder with a text tower beside it, for contrastive pretraining on `modality`."""
+    target = settings.model.encoders[encoder]
+    architecture = target.get("architecture")
+    if not isinstance(architecture, Mapping) or "text_cfg" not in architecture:
+        raise ModalignError(f"model.encoders.{encoder}: contrastive pretraining needs an architecture with text_cfg")
+    declared = {modality: settings.modalities[modality]}
+    return ContrastiveModel(
+        build_tokenizers(declared), {encoder: build(target, f"model.encoders.{encoder}")},
+        {modality: declared[modality].tokenizer["part"]}, architecture["text_cfg"], int(architecture["embed_dim"]),
+        text_tokenizer,
+    )
+
+
+def start(
+    model: nn.Module, settings: Settings, new: Sequence[str], parent: Mapping[str, Tensor], seed: int
+) -> list[Copied]:
+    """Give the model its parent's tensors and apply the start values that the configuration declares."""
+    return start_from_parent(model, parent, _rules(model, settings, new, parent, seed))
+
+
+def _rules(
+    model: nn.Module, settings: Settings, new: Sequence[str], parent: Mapping[str, Tensor], seed: int
+) -> list[Rule]:
+    rules: list[Rule] = []
+    for modality in new:
+        tokenizer = settings.modalities[modality].tokenizer
+        part, encoder = tokenizer["part"], settings.modalities[modality].encoder
+        inherited = any(name.startswith(f"tokenizers.{part}.") for name in parent)
+        rule = PatchFromEncoder(part, str(encoder))
+        if tokenizer.get("start") == "encoder" and not inherited and rule not in rules:
+            rules.append(rule)
+    for name, projector in getattr(model, "projectors", {}).items():
+        count = getattr(projector, "num_experts", 0)
+        had = {key.split(".")[3] for key in parent if key.startswith(f"projectors.{name}.experts.")}
+        if had and len(had) < count:
+            rules.append(ExpertsFromParent(name, settings.curriculum.expert_noise, seed))
+    for modality in new:
+        source = settings.modalities[modality].start.source
+        projector = settings.modalities[modality].projector
+        known = any(key.startswith(f"projectors.{projector}.ports.{source}.") for key in parent)
+        if source != "none" and source != modality and known:
+            rules.append(ModalityFromModality(modality, source))
+    return rules
+
+
+def _projectors(
+    settings: Settings, declared: Mapping[str, ModalitySettings], tokenizers: Mapping[str, Any],
+    encoders: Mapping[str, Any], width_out: int, num_experts: int | None,
+) -> dict[str, nn.Module]:
+    built: dict[str, nn.Module] = {}
+    for name, target in settings.model.projectors.items():
+        members = [m for m, modality in declared.items() if modality.projector == name]
+        if not members:
+            continue
+        first = declared[members[0]]
+        width_in = encoders[first.encoder].width if first.encoder else tokenizers[first.tokenizer["part"]].width
+        own = dict(target)
+        if num_experts is not None and "num_experts" in own:
+            own["num_experts"] = num_experts
+        built[name] = build(
+            own, f"model.projectors.{name}", width_in=width_in, width_out=width_out, modalities=members
+        )
+    return built
+
+
+def find_text_tokenizer(settings: Settings, lineage: Sequence[Path]) -> TextTokenizer:
+    """The text tokenizer: the model's own by name, or the one that a run of the lineage trained (newest first)."""
+    if settings.model.text_tokenizer is not None:
+        return load_text_tokenizer(settings.model.text_tokenizer)
+    for folder in reversed(lineage):
+        if (file := folder / "tokenizer" / "tokenizer.json").is_file():
+            return load_text_tokenizer(str(file), bos_token="<s>", eos_token="</s>")
+    source = settings.model.language_model.get("source")
+    if isinstance(source, str):
+        return load_text_tokenizer(source)
+    raise ModalignError("no text tokenizer: set model.text_tokenizer, or run `python train.py stage=pretrain_text` first")

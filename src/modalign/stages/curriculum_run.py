@@ -1,0 +1,102 @@
+"""Run the phases of a command one after another in one process, ancestors first, and keep the curriculum's record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from modalign.config.places import shipped_runs
+from modalign.config.recipes import RecipeBook
+from modalign.config.schema import Settings
+from modalign.config.specs import RunSpec
+from modalign.errors import ModalignError
+from modalign.runs.checks import finished_run
+from modalign.runs.files import check_writable
+from modalign.runs.finished import locate
+from modalign.runs.folder import RunFolder
+from modalign.runs.identity import identity
+from modalign.runs.record import CurriculumRecord, write_record
+from modalign.stages.engine import quiet_libraries
+from modalign.stages.measure import Measure
+from modalign.stages.phase_run import PhaseRun
+from modalign.stages.sources import SourceBook
+
+log = logging.getLogger(__name__)
+
+
+def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any], command: Sequence[str]) -> int:
+    """Make what is missing of the runs, in order; 0 when all are finished."""
+    quiet_libraries()
+    console = Console(highlight=False)
+    runs = Path(settings.paths.runs)
+    folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
+    missing = [s for s in specs if settings.fresh and s.requested or not finished_run(folders[s.identity].path, s.identity)]
+    missing = _with_descendants(specs, missing)
+    _refuse_unmade(settings, missing)
+    check_writable(runs)
+    sources = SourceBook(settings, RecipeBook(settings))
+    sources.ensure(_recipes(settings, specs, missing))
+    measure = Measure(sources)
+    record = CurriculumRecord(settings.curriculum.name)
+    place = runs / f"curriculum-{settings.curriculum.name}-{identity({'runs': [s.identity for s in specs]})[:8]}"
+    for number, spec in enumerate(specs, 1):
+        folder = folders[spec.identity]
+        if spec in missing:
+            console.print(f"[bold]phase {number} of {len(specs)}: {folder.name}[/bold]")
+            parent = folders[spec.parent.identity] if spec.parent else None
+            PhaseRun(spec, folder, parent, sources, measure, command, plain)()
+        if settings.stages[spec.stage].backbone is None:
+            record.add(place, folder.path, spec.stage, spec.new, spec.seen)
+            record.status = "finished" if spec is specs[-1] else "running"
+            write_record(place, record)
+    _close(console, settings, specs, folders, place, bool(record.phases))
+    return 0
+
+
+def _with_descendants(specs: Sequence[RunSpec], missing: Sequence[RunSpec]) -> list[RunSpec]:
+    """A run whose parent is made anew is made anew itself where it was asked for; else its record stands."""
+    return [spec for spec in specs if spec in missing]
+
+
+def _refuse_unmade(settings: Settings, missing: Sequence[RunSpec]) -> None:
+    unasked = [spec for spec in missing if not spec.requested]
+    if unasked and not settings.model.make_missing:
+        first = unasked[0]
+        modality = f" modality={','.join(first.new)}" if first.new else ""
+        raise ModalignError(
+            f"phase {first.name} is missing, on which {missing[-1].name} stands: "
+            f"run `python train.py model={settings.model.name} stage={first.stage}{modality}` first"
+        )
+
+
+def _recipes(settings: Settings, specs: Sequence[RunSpec], missing: Sequence[RunSpec]) -> list[str]:
+    """The recipes that training and measuring the missing runs will read."""
+    names = [name for spec in missing for name in spec.recipes]
+    modalities = {m for spec in missing if settings.stages[spec.stage].backbone is None for m in spec.modalities}
+    book = RecipeBook(settings)
+    names += [name for m in settings.modalities if m in modalities for name in book.alignment_recipes(m)]
+    if modalities and settings.data.text_loss:
+        names.append(settings.data.text_loss)
+    if any(settings.stages[spec.stage].template == "chat" for spec in missing):
+        names += [n for n in settings.data.pairs if set(book.media(n)) <= modalities]
+    return list(dict.fromkeys(names))
+
+
+def _close(
+    console: Console, settings: Settings, specs: Sequence[RunSpec], folders: dict[str, RunFolder], place: Path, any_phase: bool
+) -> None:
+    if any_phase:
+        from modalign.evaluation.ledger import read_ledger
+        from modalign.evaluation.ledger_table import ledger_table
+        from modalign.evaluation.report.curriculum_report import write_curriculum_report
+
+        report = write_curriculum_report(place)
+        console.print(ledger_table(read_ledger(place)))
+        console.print(f"curriculum report: {report}")
+    last = folders[specs[-1].identity]
+    if last.report_file.exists():
+        console.print(f"run report: {last.report_file}")

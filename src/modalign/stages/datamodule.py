@@ -1,0 +1,71 @@
+"""The curriculum's DataModule: slices of one modality set each, by number, from any optimizer step on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from modalign.curriculum.schedule import SliceSchedule
+from modalign.data.collate import Collator
+from modalign.data.dataset import SliceDataset, Source
+from modalign.errors import ModalignError
+from modalign.types import Batch
+
+
+class CurriculumData(pl.LightningDataModule):
+    """Feeds a phase: slice n belongs to the source that the mixture's schedule says, whatever workers and restarts."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        shares: Mapping[str, Fraction],
+        slice_size: int,
+        slices_per_step: int,
+        total_steps: int,
+        collator: Collator,
+        seed: int = 0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sources = dict(sources)
+        self.schedule = SliceSchedule(shares, seed)
+        self.slice_size = slice_size
+        self.slices_per_step = slices_per_step
+        self.total_steps = total_steps
+        self.collator = collator
+        self.workers = workers
+
+    def setup(self, stage: str) -> None:
+        """A slice must divide among the processes."""
+        world = self.trainer.world_size if self.trainer else 1
+        if self.slice_size % world:
+            raise ModalignError(
+                f"slice_size={self.slice_size} does not divide among {world} processes: "
+                f"set stages.<stage>.slice_size to a multiple of {world}"
+            )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Slices from the trainer's optimizer step on, in order."""
+        assert self.trainer is not None
+        dataset = SliceDataset(
+            self.sources, self.schedule, self.slice_size, self.trainer.global_rank, self.trainer.world_size,
+            self.collator,
+        )
+        first = self.trainer.global_step * self.slices_per_step
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(first, self.total_steps * self.slices_per_step),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            prefetch_factor=4 if self.workers else None,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def consumed(self, steps: int) -> dict[str, int]:
+        """Samples read from each source in the first `steps` optimizer steps, holes included."""
+        counts = self.schedule.counts(steps * self.slices_per_step)
+        return {name: count * self.slice_size for name, count in counts.items()}

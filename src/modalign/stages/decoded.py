@@ -1,0 +1,64 @@
+"""Keeps decoded samples in memory where decoding is deterministic, so that a small set is decoded once, not each epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+class DecodedCache:
+    """Decoded tensors by the digest of their bytes, the oldest dropped beyond `max_bytes`; exact by construction."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[int, bytes], Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def wrap(self, decoder: Any) -> Callable[..., Tensor]:
+        """`decoder` with those of its results kept that drew nothing from its generator."""
+        return _Cached(self, decoder) if self.max_bytes > 0 else decoder
+
+    def get(self, key: tuple[int, bytes]) -> Tensor | None:
+        """A kept tensor."""
+        return self._kept.get(key)
+
+    def put(self, key: tuple[int, bytes], value: Tensor) -> None:
+        """Keep a tensor."""
+        self._kept[key] = value
+        self._bytes += value.nbytes
+        while self._bytes > self.max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.nbytes
+
+
+class _Watched:
+    """A generator that remembers whether anything was drawn from it."""
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self.used = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.used = True
+        return getattr(self.generator, name)
+
+
+class _Cached:
+    def __init__(self, cache: DecodedCache, decoder: Any) -> None:
+        self.cache = cache
+        self.decoder = decoder
+
+    def __call__(self, data: Any, rng: Any = None) -> Tensor:
+        members = data if isinstance(data, tuple) else (data,)
+        key = (id(self.decoder), hashlib.blake2b(b"".join(members), digest_size=16).digest())
+        value = self.cache.get(key)
+        if value is None:
+            watched = None if rng is None else _Watched(rng)
+            value = self.decoder(data, watched)
+            if watched is not None and not watched.used:
+                self.cache.put(key, value)
+        return value

@@ -1,0 +1,155 @@
+"""What is measured after a phase: every modality aligned so far on fixed items, pairs, plain text, router and experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modalign.config.specs import RunSpec
+from modalign.data.collate import Collator
+from modalign.data.templates import CaptionTemplate, TextTemplate
+from modalign.evaluation.evaluate import Asked, Generator, score_answers, score_captions, text_loss
+from modalign.evaluation.items import Item, load_items, vocabulary
+from modalign.evaluation.scores import Results, Score, ShownSample, TextLoss, results_bytes
+from modalign.runs.files import write_atomic
+from modalign.runs.folder import RunFolder
+from modalign.stages.sources import SourceBook, chat_template
+from modalign.types import MediaBatch, Sample, Span
+
+
+class Measure:
+    """Evaluates the runs of one command; items are decoded once and kept."""
+
+    def __init__(self, sources: SourceBook) -> None:
+        self.sources = sources
+        self.settings = sources.settings
+        self._items: dict[tuple[str, str], list[Item]] = {}
+
+    def __call__(self, spec: RunSpec, model: Any, folder: RunFolder) -> Results:
+        """Measure the model of a finished training and write results.json and the samples it shows."""
+        scores: list[Score] = []
+        asked: list[tuple[str, str, Asked]] = []
+        generate = self.generator(spec.stage, model)
+        for modality in spec.modalities:
+            found, shown = self.modality(spec, generate, modality)
+            scores += found
+            asked += shown
+        if self.settings.stages[spec.stage].template == "chat":
+            for name in self.settings.data.pairs:
+                if set(self.sources.book.media(name)) <= set(spec.modalities):
+                    found, shown = self._pairs(generate, name)
+                    scores += found
+                    asked += shown
+        router, distance = self._router(spec, model)
+        results = Results(
+            folder.name, spec.steps, tuple(scores), self._text_loss(model), router, distance,
+            tuple(self._show(folder, modality, split, one) for modality, split, one in asked),
+        )
+        write_atomic(folder.results_file, results_bytes(results))
+        return results
+
+    def generator(self, stage: str, model: Any) -> Generator:
+        """Texts from the model, laid out as the stage laid out its training samples."""
+        settings = self.settings.stages[stage]
+        chat = chat_template(settings) if settings.template == "chat" else None
+
+        def prompt(item: Item, question: str | None) -> tuple[Span, ...]:
+            return item.media if chat is None or question is None else chat.prompt_spans(item.media, question)
+
+        tokenizer = model.text_tokenizer
+        collate = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, require_targets=False)
+        evaluation = self.settings.evaluation
+        stop = (settings.chat.stop,) if chat else ()
+        return Generator(model, collate, prompt, evaluation.batch_size, evaluation.max_new_tokens, stop)
+
+    def items(self, name: str, split: str, num_items: int | None = None) -> list[Item]:
+        """The fixed items of a recipe's split; none where it has no such split."""
+        if (name, split) not in self._items:
+            if not self.sources.book.num_samples(name, split):
+                return []
+            source = self.sources.source(name, split, CaptionTemplate())
+            self._items[name, split] = load_items(source, num_items or self.settings.evaluation.num_items)
+        return self._items[name, split]
+
+    def modality(
+        self, spec: RunSpec, generate: Generator, modality: str
+    ) -> tuple[list[Score], list[tuple[str, str, Asked]]]:
+        """Captions, and after a chat stage answers too, of one modality on every split."""
+        chat = self.settings.stages[spec.stage].template == "chat"
+        question = self.settings.modalities[modality].prompts[0] if chat else None
+        recipes = self.sources.book.alignment_recipes(modality)
+        splits = self.settings.evaluation.splits
+        kinds = vocabulary(self.items(name, split) for name in recipes for split in splits)
+        scores: list[Score] = []
+        shown: list[tuple[str, str, Asked]] = []
+        for split in splits:
+            items = [item for name in recipes for item in self.items(name, split)]
+            if not items:
+                continue
+            found, asked = score_captions(generate, items, question, modality, split, kinds)
+            scores += found
+            shown += [(modality, split, one) for one in self._first(asked, split)]
+            if chat:
+                found, asked = score_answers(generate, items, modality, split)
+                scores += found
+                shown += [(modality, split, one) for one in self._first(asked, split)]
+        return scores, shown
+
+    def _pairs(self, generate: Generator, name: str) -> tuple[list[Score], list[tuple[str, str, Asked]]]:
+        label = "+".join(self.sources.book.media(name))
+        scores: list[Score] = []
+        shown: list[tuple[str, str, Asked]] = []
+        for split in self.settings.evaluation.splits:
+            found, asked = score_answers(generate, self.items(name, split), label, split, "pair")
+            scores += found
+            shown += [(label, split, one) for one in self._first(asked, split)]
+        return scores, shown
+
+    def _first(self, asked: Sequence[Asked], split: str) -> Sequence[Asked]:
+        return asked[: self.settings.evaluation.num_shown] if split == self.settings.evaluation.splits[0] else ()
+
+    def _text_loss(self, model: Any) -> TextLoss | None:
+        name = self.settings.data.text_loss
+        if name is None or not self.sources.book.num_samples(name, "test"):
+            return None
+        source = self.sources.source(name, "test", TextTemplate())
+        tokenizer = model.text_tokenizer
+        collate = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id)
+        samples: list[Sample] = [source.at(i) for i in range(min(len(source), self.settings.evaluation.num_items))]
+        size = self.settings.evaluation.batch_size
+        return text_loss(model, (collate(samples[i : i + size]) for i in range(0, len(samples), size)))
+
+    @torch.no_grad()
+    def _router(self, spec: RunSpec, model: Any) -> tuple[dict[str, tuple[float, ...]], tuple[tuple[float, ...], ...]]:
+        """Mean router weights of each modality over items and queries, and the distances between experts."""
+        device = next(model.parameters()).device
+        weights: dict[str, tuple[float, ...]] = {}
+        distance: tuple[tuple[float, ...], ...] = ()
+        for modality in spec.modalities:
+            projector = model.projectors[model.paths[modality].projector]
+            if getattr(projector, "num_experts", 1) < 2:
+                continue
+            recipes = self.sources.book.alignment_recipes(modality)
+            items = self.items(recipes[0], self.settings.evaluation.splits[0])[:32]
+            generate = self.generator(spec.stage, model)
+            batch = generate.collate([Sample(i.key, "", i.media) for i in items]).to(device)
+            media: MediaBatch = batch.media[modality]
+            found = projector.router_weights(model.features(modality, media), modality)
+            weights[modality] = tuple(float(v) for v in found.mean(dim=(0, 1)))
+            distance = tuple(tuple(float(v) for v in row) for row in projector.expert_distance())
+        return weights, distance
+
+    def _show(self, folder: RunFolder, modality: str, split: str, asked: Asked) -> ShownSample:
+        paths = {}
+        for sense, (extension, data) in asked.item.files.items():
+            file = Path("samples") / f"{split}-{asked.item.key}-{sense}.{extension.rpartition('.')[2]}"
+            if not (folder.path / file).exists():
+                (folder.path / file).parent.mkdir(exist_ok=True)
+                write_atomic(folder.path / file, data)
+            paths[sense] = str(file)
+        references = asked.references or ("",)
+        right = None
+        return ShownSample(modality, split, asked.item.key, paths, references[0], asked.generated, asked.question, right)

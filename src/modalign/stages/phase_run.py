@@ -1,0 +1,241 @@
+"""Run one phase from its spec: build, prove the freeze, train, prove again, measure, report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from modalign.callbacks.checkpoints import StepCheckpoints
+from modalign.config.build import build
+from modalign.config.schema import StageSettings
+from modalign.config.specs import RunSpec
+from modalign.data.collate import Collator
+from modalign.errors import ModalignError
+from modalign.models.freezing import FreezePlan, frozen_digest, plan_freeze
+from modalign.models.parts import count_parameters
+from modalign.models.start_values import Copied
+from modalign.runs.checks import code_state, package_versions
+from modalign.runs.folder import RunFolder
+from modalign.runs.interrupt import InterruptFlag
+from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, parent_entry
+from modalign.runs.manifest import Manifest, write_manifest
+from modalign.runs.sealed import newest_valid
+from modalign.runs.timing import Sections
+from modalign.stages.assemble import build_contrastive, build_model, find_text_tokenizer, start
+from modalign.stages.base import StageModule
+from modalign.stages.datamodule import CurriculumData
+from modalign.stages.engine import Engine
+from modalign.stages.measure import Measure
+from modalign.stages.sources import SourceBook, template_of
+from modalign.stages.text_vocabulary import train_vocabulary
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(ModalignError):
+    """A signal asked the run to stop; it was saved and the same command continues it."""
+
+    exit_code = 75
+
+
+@dataclass
+class PhaseRun:
+    """One phase on its way: what it is made of, and the manifest that proves what it did."""
+
+    spec: RunSpec
+    folder: RunFolder
+    parent: RunFolder | None
+    sources: SourceBook
+    measure: Measure
+    command: Sequence[str]
+    plain: dict[str, Any]
+
+    @property
+    def stage(self) -> StageSettings:
+        """The stage's settings."""
+        return self.sources.settings.stages[self.spec.stage]
+
+    def __call__(self) -> Manifest:
+        """Do whatever of the run is not done yet; the folder is locked meanwhile."""
+        with self.folder.lock(), InterruptFlag() as flag:
+            earlier = self.folder.manifest()
+            time = Sections(earlier.seconds if earlier else None)
+            pl.seed_everything(self.sources.settings.seed, verbose=False)
+            with time("preparing"):
+                model, copied = self._model()
+                plan = self._plan(model)
+                plan.apply(model)
+                before = frozen_digest(model, plan.frozen)
+                module = self._module(model, plan)
+                data = self._data(model)
+                manifest = self._manifest(model, plan, copied)
+                write_manifest(self.folder.path, manifest)
+            try:
+                self._train(module, data, time, flag)
+                self._prove(manifest, module, before)
+                manifest.consumed, manifest.holes = data.consumed(self.spec.steps), module.holes.to_dict()
+                checkpoint = newest_valid(self.folder.checkpoints)
+                assert checkpoint is not None
+                manifest.checkpoint = checkpoint_entry(self.folder.path, checkpoint)
+                if self.stage.backbone is None:
+                    with time("measuring"):
+                        self.measure(self.spec, model, self.folder)
+                manifest.status = "finished"
+            except BaseException as error:
+                manifest.status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+                manifest.reason = str(error) or type(error).__name__
+                raise
+            finally:
+                manifest.seconds = time.seconds
+                write_manifest(self.folder.path, manifest)
+            self._report(time, manifest)
+        return manifest
+
+    def _model(self) -> tuple[Any, list[Copied]]:
+        settings, spec = self.sources.settings, self.spec
+        chain = [ancestor.path for ancestor in lineage(self.parent.path)] if self.parent else []
+        if self.stage.template == "text" and settings.model.text_tokenizer is None:
+            self._vocabulary()
+        tokenizer = find_text_tokenizer(settings, [*chain, self.folder.path])
+        inherited = load_assembled(self.parent.path) if self.parent else {}
+        if self.stage.template == "contrast":
+            encoder = str(self.stage.backbone).removeprefix("encoders.")
+            return build_contrastive(settings, spec.seen[0], encoder, tokenizer), []
+        model = build_model(settings, spec.modalities, spec.num_experts, tokenizer)
+        if not any(name.startswith("projectors.") for name in inherited):
+            inherited_llm = {k: v for k, v in inherited.items() if k.startswith("llm.")}
+            model.load_state_dict(inherited_llm, strict=False)
+            model.match_scale()
+        copied = start(model, settings, spec.new, inherited, settings.seed) if inherited else []
+        return model, copied
+
+    def _vocabulary(self) -> None:
+        folder = self.folder.path / "tokenizer"
+        if (folder / "tokenizer.json").is_file():
+            return
+        sources = [self.sources.source(name, "train", template_of(self.stage)) for name in self.spec.recipes]
+        texts = (s.record(s.reader.read(i)).get("text", "") for s in sources for i in range(len(s)))
+        train_vocabulary(texts, self.sources.settings.model.language_model["source"]["vocab_size"], folder)
+
+    def _plan(self, model: Any) -> FreezePlan:
+        """The stage's parts, less those of modalities that the mixture never brings; `new`: the new ones' own alone."""
+        if self.stage.train == "new":
+            return plan_freeze(model, [part for modality in self.spec.new for part in model.own_parts(modality)])
+        plan = plan_freeze(model, self.stage.train)
+        if not hasattr(model, "paths"):
+            return plan
+        present = {m for name in self.spec.recipes for m in self.sources.book.media(name)}
+        reached = {model.paths[m].tokenizer for m in present}
+        idle = {f"tokenizers.{path.tokenizer}" for path in model.paths.values() if path.tokenizer not in reached}
+        idle |= {part for m in model.paths if m not in present for part in model.own_parts(m)}
+        trains = tuple(part for part in plan.trains if part not in idle)
+        return FreezePlan(trains, (*plan.frozen, *(part for part in plan.trains if part in idle)))
+
+    def _module(self, model: Any, plan: FreezePlan) -> StageModule:
+        return build(
+            self.stage.module, f"stages.{self.spec.stage}.module", model=model, plan=plan,
+            optimizer=self.stage.optimizer, total_steps=self.spec.steps, scales=self._scales(plan),
+            max_bad_share=self.sources.settings.data.max_bad_share,
+        )
+
+    def _scales(self, plan: FreezePlan) -> dict[str, float]:
+        """Learning rate by part: the stage's scale, times the new modality's own on its own parts."""
+        scales = dict.fromkeys(plan.trains, 1.0)
+        for part in plan.trains:
+            for selector, scale in self.stage.optimizer.scale.items():
+                if part == selector or part.startswith(selector + "."):
+                    scales[part] *= scale
+            for modality in self.spec.new:
+                own = self.sources.settings.modalities[modality]
+                tokenizer = own.tokenizer["part"]
+                shared = any(
+                    m != modality and self.sources.settings.modalities[m].tokenizer["part"] == tokenizer
+                    for m in self.sources.settings.modalities
+                )
+                if part.rsplit(".", 1)[-1] == modality or (part == f"tokenizers.{tokenizer}" and not shared):
+                    scales[part] *= own.learning_rate_scale
+        return scales
+
+    def _data(self, model: Any) -> CurriculumData:
+        settings, stage = self.sources.settings, self.stage
+        template = template_of(stage)
+        sources = {name: self.sources.source(name, "train", template, stage) for name in self.spec.recipes}
+        tokenizer = model.text_tokenizer
+        collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, settings.model.max_text_tokens)
+        return CurriculumData(
+            sources, self.spec.shares, stage.slice_size, stage.slices_per_step, self.spec.steps, collator,
+            settings.seed, settings.data.workers,
+        )
+
+    def _manifest(self, model: nn.Module, plan: FreezePlan, copied: Sequence[Copied]) -> Manifest:
+        counts = count_parameters(model)
+        book = self.sources.book
+        return Manifest(
+            name=self.folder.name, identity=self.spec.identity, stage=self.spec.stage,
+            modalities={"new": list(self.spec.new), "seen": list(self.spec.seen)}, status="running",
+            command=list(self.command), config=self.plain, spec=self.spec.meaning, code=code_state(),
+            parent=parent_entry(self.folder.path, self.parent.path) if self.parent else None,
+            recipes={
+                name: {"folder": str(book.folder(name)), "samples": book.num_samples(name, "train"),
+                       "digest": self.sources.digest(name)}
+                for name in self.spec.recipes
+            },
+            parts=[
+                {"name": part, "parameters": count, "trains": part in plan.trains, "gradient": None, "unchanged": None}
+                for part, count in counts.items()
+            ],
+            start_values=[
+                {"rule": c.rule, "target": c.target, "source": c.source, "tensors": c.tensors} for c in copied
+            ],
+            seed=self.sources.settings.seed, versions=package_versions(), steps=self.spec.steps,
+        )  # fmt: skip
+
+    def _train(self, module: StageModule, data: CurriculumData, time: Sections, flag: InterruptFlag) -> None:
+        engine = Engine(self.sources, self.spec, self.folder, flag)
+        with time("training"):
+            stopped: StepCheckpoints = engine.fit(module, data)
+        if stopped.interrupted:
+            raise Interrupted(
+                f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of {self.spec.steps}, "
+                f"saved; the same command continues it"
+            )
+
+    def _prove(self, manifest: Manifest, module: StageModule, before: dict[str, str]) -> None:
+        """Frozen parts are unchanged to the bit; every part that trains had a finite gradient that is not zero."""
+        after = frozen_digest(module.model, module.plan.frozen)
+        gradients = module.proof.result()
+        for part in manifest.parts:
+            name = part["name"]
+            if part["trains"]:
+                part["gradient"] = gradients[name]
+            else:
+                part["unchanged"] = before[name] == after[name]
+        changed = [p["name"] for p in manifest.parts if p["unchanged"] is False]
+        if changed:
+            raise ModalignError(f"frozen parts changed during {self.folder.name}: {', '.join(changed)}")
+        broken = [f"{n} ({v})" for n, v in gradients.items() if v != "ok"]
+        if broken and not self._explained(gradients):
+            raise ModalignError(f"parts that should train had no usable gradient: {', '.join(broken)}")
+        if broken:
+            log.warning("no gradient reached %s", ", ".join(broken))
+
+    def _explained(self, gradients: dict[str, str]) -> bool:
+        """One of several experts that a sparse router never chose may stay without; a whole part may not."""
+        whole: dict[str, list[str]] = {}
+        for name, verdict in gradients.items():
+            whole.setdefault(name.rsplit(".", 1)[0] if ".experts." in name else name, []).append(verdict)
+        return all("ok" in verdicts and "nonfinite" not in verdicts for verdicts in whole.values())
+
+    def _report(self, time: Sections, manifest: Manifest) -> None:
+        from modalign.evaluation.report.run_report import write_run_report
+
+        with time("report"):
+            write_run_report(self.folder.path)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

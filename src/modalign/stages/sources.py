@@ -1,0 +1,89 @@
+"""From recipes to sources of samples: makes what is missing, opens shards, joins decoders and templates."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modalign.config.build import build
+from modalign.config.recipes import RecipeBook
+from modalign.config.schema import Settings, StageSettings
+from modalign.data.dataset import Source
+from modalign.data.manifest import MANIFEST_NAME
+from modalign.data.order import Stream
+from modalign.data.reader import ShardReader
+from modalign.data.recipes import make_hint
+from modalign.data.templates import CaptionTemplate, ChatTemplate, Template, TextTemplate
+from modalign.errors import ModalignError
+from modalign.stages.decoded import DecodedCache
+
+log = logging.getLogger(__name__)
+
+
+class SourceBook:
+    """Opens recipes as sources; decoders are built once a modality, decoded samples are kept in one bounded cache."""
+
+    def __init__(self, settings: Settings, book: RecipeBook) -> None:
+        self.settings = settings
+        self.book = book
+        self.cache = DecodedCache(settings.data.cache_mb * 2**20)
+        self._decoders: dict[str, Any] = {}
+
+    def decoder(self, modality: str) -> Any:
+        """The modality's decoder."""
+        if modality not in self._decoders:
+            declared = self.settings.modalities[modality].decoder
+            self._decoders[modality] = build(declared, f"modalities.{modality}.decoder")
+        return self._decoders[modality]
+
+    def ensure(self, names: Sequence[str]) -> None:
+        """Make the shards of generated recipes that are not there; for others say what is missing and how to make it."""
+        missing = [name for name in names if not self._present(name)]
+        generated = [name for name in missing if self.book.is_generated(name)]
+        for name in missing:
+            if name not in generated:
+                recipe = self.book.get(name)
+                raise ModalignError(f"recipe {name}: nothing at {self.book.folder(name)}: {make_hint(recipe)}")
+        if generated:
+            from modalign.world.build import make_world
+
+            log.info("making %s of the embedded world", ", ".join(generated))
+            make_world(self.book.world_settings, Path(self.settings.paths.data) / "world", generated)
+
+    def source(self, name: str, split: str, template: Template, stage: StageSettings | None = None) -> Source:
+        """One recipe's split as a source; `stage` orders it (training), without one it is read in shard order."""
+        recipe = self.book.get(name)
+        reader = ShardReader(self.book.folder(name) / split, hint=make_hint(recipe))
+        decoders = {m: self.cache.wrap(self.decoder(m)) for m in recipe.media}
+        prompts: dict[str, Sequence[str]] = {m: self.settings.modalities[m].prompts for m in recipe.media}
+        data = self.settings.data
+        stream = Stream(len(reader), self.settings.seed, data.block, data.window, shuffle=stage is not None)
+        return Source(recipe, reader, decoders, template, stream, prompts, self.settings.seed)
+
+    def digest(self, name: str) -> str:
+        """The digest of the training split's shards."""
+        return ShardReader(self.book.folder(name) / "train").digest
+
+    def _present(self, name: str) -> bool:
+        folder = self.book.folder(name)
+        if not self.book.is_generated(name):
+            return (folder / "train" / MANIFEST_NAME).is_file()
+        splits = self.book.world_settings.sizes.get(name.removeprefix("world_"), {})
+        return all((folder / split / MANIFEST_NAME).is_file() for split, count in splits.items() if count)
+
+
+def template_of(stage: StageSettings) -> Template:
+    """The template that a stage names."""
+    if stage.template == "text":
+        return TextTemplate()
+    if stage.template == "chat":
+        return chat_template(stage, stage.caption_share)
+    return CaptionTemplate()
+
+
+def chat_template(stage: StageSettings, caption_share: float = 0.0) -> ChatTemplate:
+    """The stage's chat layout."""
+    chat = stage.chat
+    return ChatTemplate(chat.system, chat.user, chat.assistant, chat.stop, caption_share)

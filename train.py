@@ -1,0 +1,48 @@
+"""The training command: `python train.py stage=align modality=audio`. Checks everything before torch is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from modalign.cli.arguments import TrainArguments
+from modalign.cli.terminal import exit_with, say
+from modalign.errors import ModalignError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line asks for; 0 when every run it names is finished."""
+    parsed = TrainArguments.parse(arguments)
+    if parsed.help:
+        from modalign.cli.help import train_help
+
+        say(train_help())
+        return 0
+    from modalign.config.compose import compose_settings
+    from modalign.config.recipes import RecipeBook
+    from modalign.config.specs import Planner
+
+    if parsed.multirun:
+        from modalign.cli.multirun import sweep
+
+        return sweep(parsed)
+    settings, plain = compose_settings(parsed.overrides, parsed.config_dir)
+    specs = Planner(settings, RecipeBook(settings)).plan()
+
+    from modalign.config.places import shipped_runs
+    from modalign.runs.finished import answer_if_finished
+
+    if (answer := answer_if_finished(Path(settings.paths.runs), specs, settings.fresh, shipped_runs())) is not None:
+        say(answer)
+        return 0
+    from modalign.stages.curriculum_run import run_all
+
+    return run_all(specs, settings, plain, ["train.py", *arguments])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ModalignError as error:
+        exit_with(error)
