@@ -75,10 +75,9 @@ def save_checkpoint(
     """
     _require_plain(state, "state")
     folder = make_folder(folder)
-    for stale in folder.glob(f"{sealed.SAVING}*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    sealed.sweep(folder)
     target = folder / sealed.next_name(folder, step)
-    temporary = folder / f"{sealed.SAVING}{target.name}"
+    temporary = folder / f"{sealed.UNFINISHED}{target.name}"
     try:
         with telling_errors(target):
             temporary.mkdir()

@@ -16,7 +16,7 @@ from modalign.runs.identity import canonical
 
 FORMAT = 1
 SEAL = "digests.json"
-SAVING = ".saving-"
+UNFINISHED = ".unfinished-"
 CHUNK_BYTES = 1 << 22
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def seal_bytes(contents: dict[str, Any]) -> bytes:
         part: [contents["files"][name]["sha256"] for name in names] for part, names in contents["parts"].items()
     }
     contents = {**contents, "weights": _digest(weights)}
-    return json.dumps({**contents, "seal": _digest(contents)}, indent=1, sort_keys=True).encode() + b"\n"
+    return json.dumps({**contents, "seal": _digest(contents)}, indent=1, sort_keys=True).encode()
 
 
 def read_seal(path: Path) -> dict[str, Any]:
@@ -132,8 +132,15 @@ def prune(folder: Path, keep: int = 1, also: Iterable[Path] = ()) -> list[Path]:
     kept |= {path.resolve() for path in whole}
     gone = [path for path in list_checkpoints(folder) if path.resolve() not in kept]
     for path in gone:
-        shutil.rmtree(path)
+        # Renamed first: one that is killed half deleted must not pass for a damaged checkpoint.
+        shutil.rmtree(path.rename(path.with_name(f"{UNFINISHED}{path.name}.gone")))
     return gone
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a writer left that was killed while it saved or pruned."""
+    for stale in Path(folder).glob(f"{UNFINISHED}*"):
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def next_name(folder: Path, step: int) -> str:
