@@ -101,9 +101,7 @@ def test_a_parent_whose_checkpoint_was_deleted_is_named(runs):
 
 def test_a_parent_that_was_trained_again_to_other_weights_is_noticed_by_digest(runs):
     shutil.rmtree(runs / "align-audio-2")
-    make_run(
-        runs / "align-audio-2", {"tokenizers.audio": 2.5, "projectors.upm.experts.0": 2}, runs / "align-image-1"
-    )
+    make_run(runs / "align-audio-2", {"tokenizers.audio": 2.5, "projectors.upm.experts.0": 2}, runs / "align-image-1")
     with pytest.raises(ModalignError, match=r"parent altered: run instruct-3 was trained on align-audio-2 with digest"):
         lineage(runs / "instruct-3")
 

@@ -64,9 +64,7 @@ def plan_phases(groups: Groups, stages: Sequence[str] = ("align", "instruct")) -
     return tuple(phases)
 
 
-def select(
-    phases: Sequence[Phase], stage: str | None = None, modality: str | Sequence[str] | None = None
-) -> Selection:
+def select(phases: Sequence[Phase], stage: str | None = None, modality: str | Sequence[str] | None = None) -> Selection:
     """What `stage=… modality=…` asks for, with the phases that must exist before it.
 
     A stage that teaches new modalities, with `modality`: one phase with just those (a list jointly), whose parent is

@@ -27,9 +27,7 @@ def seal_bytes(contents: dict[str, Any]) -> bytes:
 
     The last makes a flipped bit in the seal noticed too.
     """
-    weights = {
-        part: [contents["files"][name]["sha256"] for name in names] for part, names in contents["parts"].items()
-    }
+    weights = {part: [contents["files"][name]["sha256"] for name in names] for part, names in contents["parts"].items()}
     contents = {**contents, "weights": _digest(weights)}
     return json.dumps({**contents, "seal": _digest(contents)}, indent=1, sort_keys=True).encode()
 
