@@ -8,15 +8,17 @@ from typing import Any
 import lightning.pytorch as pl
 
 from modalign.runs.interrupt import InterruptFlag
+from modalign.runs.metrics import MetricLog
 
 
 class StepCheckpoints(pl.Callback):
     """Keeps the newest checkpoint; `interrupted` holds the signal's name after a stop that one asked for."""
 
-    def __init__(self, folder: Path, every: int, flag: InterruptFlag) -> None:
+    def __init__(self, folder: Path, every: int, flag: InterruptFlag, rows: MetricLog) -> None:
         self.folder = folder
         self.every = every
         self.flag = flag
+        self.rows = rows
         self.interrupted: str | None = None
         self._saved = -1
 
@@ -33,6 +35,7 @@ class StepCheckpoints(pl.Callback):
             return
         raised = self.flag.raised
         if step != self._saved and (step % self.every == 0 or step >= pl_module.total_steps or raised):
+            self.rows.sync()
             trainer.save_checkpoint(self.folder / f"step-{step}")
             self._saved = step
         if raised and step < pl_module.total_steps:

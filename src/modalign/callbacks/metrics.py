@@ -25,7 +25,7 @@ class MetricsWriter(pl.Callback):
     def __init__(
         self, log: MetricLog, every: int, source_names: dict[str, str], dashboard: Dashboard | None = None
     ) -> None:
-        self.log = log
+        self.rows = log
         self.every = every
         self.source_names = source_names
         self.dashboard = dashboard
@@ -34,7 +34,7 @@ class MetricsWriter(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Rows beyond the resumed step are cut; speed counts from here."""
-        self.log.cut_after(trainer.global_step)
+        self.rows.cut_after(trainer.global_step)
         self._last = (time.perf_counter(), trainer.global_step)
         self._logged = trainer.global_step
 
@@ -62,6 +62,6 @@ class MetricsWriter(pl.Callback):
 
     def write(self, values: dict[str, float], step: int) -> None:
         """Append rows and hand them to the dashboard."""
-        self.log.append(step, values)
+        self.rows.append(step, values)
         if self.dashboard is not None:
             self.dashboard.log(values, step)

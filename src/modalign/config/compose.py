@@ -113,11 +113,14 @@ def _translated(error: Exception, arguments: Sequence[str]) -> ModalignError:
 
 def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
     known = setting_names(arguments)
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     leaf = key.rsplit(".", 1)[-1]
+    room = key.rpartition(".")[0]
+    inside = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == room]
+    if inside:
+        return unknown_name("setting", leaf, inside, room or "the configuration")
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    guess = same_leaf[0] if same_leaf else (nearest[0] if nearest else None)
-    hint = f"did you mean '{guess}'?" if guess else "see python train.py --help"
+    nearest = same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else "see python train.py --help"
     return ModalignError(f"unknown setting '{key}': {hint}")
 
 

@@ -13,7 +13,7 @@ from modalign.config.schema import Settings, StageSettings
 from modalign.curriculum.order import Groups, by_size, declared_groups
 from modalign.curriculum.phases import Phase, plan_phases, select
 from modalign.curriculum.replay import ReplayRule, phase_steps, shares
-from modalign.curriculum.shares import weighted_shares
+from modalign.curriculum.shares import bounded, weighted_shares
 from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity, run_name
 
@@ -139,7 +139,7 @@ class Planner:
             recipes = self.book.alignment_recipes(modality)
             for name, part in weighted_shares({r: float(self.book.num_samples(r, "train")) for r in recipes}).items():
                 mixture[name] = mixture.get(name, Fraction(0)) + share * part
-        return {name: share for name, share in mixture.items() if share}, total
+        return bounded({name: share for name, share in mixture.items() if share}), total
 
     def _instruct_mixture(self, phase: Phase) -> dict[str, Fraction]:
         known = set(phase.seen) | set(phase.new)

@@ -75,7 +75,9 @@ class ShardReader:
         self._advise(number, shard, row)
         wanted = places if extensions is None else {name: places[name] for name in extensions if name in places}
         name = self.manifest.shards[number].name
-        return RawSample(key, {ext: _pread(shard.descriptor, place, key, ext, name) for ext, place in wanted.items()})
+        return RawSample(
+            key, {ext: read_member(shard.descriptor, place, key, ext, name) for ext, place in wanted.items()}
+        )
 
     def close(self) -> None:
         """Close the files; the next read opens them again."""
@@ -142,7 +144,8 @@ class ShardReader:
                 )
 
 
-def _pread(descriptor: int, place: Place, key: str, extension: str, shard: str) -> bytes:
+def read_member(descriptor: int, place: Place, key: str, extension: str, shard: str) -> bytes:
+    """A member's bytes from an open tar; raises BadSample where they are not there or not what the index says."""
     offset, size, crc = place
     pieces, done = [], 0
     try:

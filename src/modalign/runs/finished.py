@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from modalign.runs.checks import finished_run
 from modalign.runs.folder import RunFolder, place_run
 
 
@@ -22,8 +23,7 @@ def locate(root: Path, run: Named, fresh: bool = False, shipped: Path | None = N
     place = place_run(root, run.name, run.identity, fresh and run.requested)
     if place.manifest() is None and shipped is not None and not (fresh and run.requested):
         packaged = RunFolder(shipped / run.name)
-        manifest = packaged.manifest()
-        if manifest is not None and manifest.identity == run.identity and manifest.status == "finished":
+        if finished_run(packaged.path, run.identity) is not None:
             return packaged
     return place
 
@@ -39,7 +39,7 @@ def answer_if_finished(
         if not run.requested:
             continue
         folder = locate(root, run, shipped=shipped)
-        if folder.status() != "finished":
+        if finished_run(folder.path, run.identity) is None:
             return None
         lines.append(f"finished already: {folder.path} (fresh=true starts another beside it)")
     return "\n".join(lines)

@@ -15,13 +15,18 @@ from modalign.runs.checkpoint import load_checkpoint, save_checkpoint
 class PartCheckpointIO(CheckpointIO):
     """Writes and reads `checkpoints/step-N/` folders; atomic, verified, only what trained."""
 
+    def __init__(self, final_step: int) -> None:
+        self.final_step = final_step
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Split the weights by part; everything else of Lightning's dict is the state."""
         state = dict(checkpoint)
         tensors: dict[str, dict[str, Any]] = {}
         for name, tensor in state.pop("state_dict").items():
             tensors.setdefault(part_of(name), {})[name] = tensor
-        save_checkpoint(Path(path).parent, int(state["global_step"]), tensors, state)
+        step = int(state["global_step"])
+        final = step >= self.final_step
+        save_checkpoint(Path(path).parent, step, tensors, state, final=final, keep=0 if final else 2)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Verify and read; returns what Lightning wrote."""

@@ -90,12 +90,12 @@ def _close(
     console: Console, settings: Settings, specs: Sequence[RunSpec], folders: dict[str, RunFolder], place: Path, any_phase: bool
 ) -> None:
     if any_phase:
-        from modalign.evaluation.ledger import read_ledger
+        from modalign.evaluation.chain import curriculum_ledger
         from modalign.evaluation.ledger_table import ledger_table
         from modalign.evaluation.report.curriculum_report import write_curriculum_report
 
         report = write_curriculum_report(place)
-        console.print(ledger_table(read_ledger(place)))
+        console.print(ledger_table(curriculum_ledger(place)))
         console.print(f"curriculum report: {report}")
     last = folders[specs[-1].identity]
     if last.report_file.exists():

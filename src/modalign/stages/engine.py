@@ -47,7 +47,7 @@ class Engine:
         stage = self.settings.stages[self.spec.stage]
         names = {n: "+".join(self.sources.book.media(n)) or "text" for n in self.spec.recipes}
         writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, self._dashboard())
-        checkpoints = StepCheckpoints(self.folder.checkpoints, self.settings.trainer.checkpoint_every, self.flag)
+        checkpoints = StepCheckpoints(self.folder.checkpoints, self.settings.trainer.checkpoint_every, self.flag, metrics)
         callbacks: list[pl.Callback] = [writer]
         if self.settings.evaluation.validation_every:
             batches = self._validation_batches(data.collator)
@@ -80,10 +80,10 @@ class Engine:
             accumulate_grad_batches=slices_per_step,
             gradient_clip_val=self.settings.stages[self.spec.stage].optimizer.clip,
             callbacks=callbacks,
-            plugins=[PartCheckpointIO()],
+            plugins=[PartCheckpointIO(self.spec.steps)],
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=False,
+            enable_progress_bar=trainer.progress,
             enable_model_summary=False,
             use_distributed_sampler=False,
             limit_val_batches=0,

@@ -36,7 +36,10 @@ Piece = tuple[str, str]
 
 
 def make_world(
-    settings: WorldSettings | Mapping[str, Any], root: Path | str, recipes: Iterable[str] | None = None, workers: int = 2
+    settings: WorldSettings | Mapping[str, Any],
+    root: Path | str,
+    recipes: Iterable[str] | None = None,
+    workers: int = 2,
 ) -> Path:
     """Writes what is missing of a world below `root` and returns its folder, <root>/<name>-<8 hex>.
 

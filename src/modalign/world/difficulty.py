@@ -44,7 +44,7 @@ class Difficulty:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:
                 raise ModalignError(f"world.difficulty.{name} is {value!r}: give a number from 0 to 10")
         if self.scarcity >= 1:
-            raise ModalignError(f"world.difficulty.scarcity is {self.scarcity}: it leaves no training sample; give [0, 1)")
+            raise ModalignError(f"world.difficulty.scarcity is {self.scarcity}: no training sample is left; give less")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Difficulty:

@@ -60,7 +60,8 @@ COMPARISONS: Mapping[tuple[str, str], tuple[str, str, str]] = {
     ("video", "imu"): ("are the thing and the wearer at the same pace?", "speed", "speed"),
     ("point", "depth"): ("do both have the same shape?", "shape", "shape"),
 }
-# Of questions over two sensors: what share asks for two values, and what for yes or no of two claims; the rest compares.
+# Of questions over two sensors: the share that asks for two values, and for yes or no to two claims; the rest
+# compares.
 OPEN_SHARE, CLOSED_SHARE = 0.6, 0.25
 
 
@@ -102,7 +103,7 @@ def pair_question(rng: np.random.Generator, sensors: tuple[str, str], scenes: tu
         same = _rank(sensors[0], first, scenes[0]) == _rank(sensors[1], second, scenes[1])
         return {"question": question, "answer": "yes" if same else "no"}
     first, second = _distinct_attributes(rng, sensors)
-    if kind < OPEN_SHARE or (sensors not in COMPARISONS and kind > OPEN_SHARE + CLOSED_SHARE):
+    if kind < OPEN_SHARE or kind > OPEN_SHARE + CLOSED_SHARE:
         asked = f"{open_question(rng, sensors[0], first)} and {open_question(rng, sensors[1], second)}?"
         return {"question": asked, "answer": f"{scenes[0][first]}, {scenes[1][second]}"}
     wrong = int(rng.integers(2)) if rng.random() < 0.5 else None

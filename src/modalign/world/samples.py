@@ -93,7 +93,9 @@ def _pair_scenes(
     while True:
         scenes = tuple(draw_scene_of(rng, settings.seed, sensor, split) for sensor in sensors)
         match_for_comparison(rng, sensors, scenes)
-        if all(is_unseen(settings.seed, s, scene) == (split == UNSEEN) for s, scene in zip(sensors, scenes, strict=True)):
+        if all(
+            is_unseen(settings.seed, s, scene) == (split == UNSEEN) for s, scene in zip(sensors, scenes, strict=True)
+        ):
             return scenes
 
 

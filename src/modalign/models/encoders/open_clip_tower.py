@@ -6,6 +6,7 @@ sees to it that one item never reaches another.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from modalign.errors import ModalignError, unknown_name
+from modalign.errors import ModalignError
 
 # Towers from scratch need some text tower to be built beside; it is dropped at once.
 _NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
@@ -129,7 +130,8 @@ def _build_visual(architecture: str | Mapping[str, Any], pretrained: str | None)
 
 def _build_named(name: str, pretrained: str | None) -> nn.Module:
     if name not in open_clip.list_models():
-        raise unknown_name("open_clip model", name, open_clip.list_models())
+        nearest = ", ".join(difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.0))
+        raise ModalignError(f"unknown open_clip model '{name}': nearest are {nearest} (open_clip.list_models has all)")
     # OpenAI's weights were trained with QuickGELU; open_clip only warns where the name says plain GELU.
     quick = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu")) if pretrained else False
     return open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)

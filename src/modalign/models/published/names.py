@@ -125,7 +125,7 @@ def _tokenizers(sizes: PublishedSizes) -> Iterator[Entry]:
 
 
 def _tokenizer(sizes: PublishedSizes, ours: str, released: str) -> Entry:
-    """Two layouts differ: points have a 1x1 convolution, voxels give [width, tokens] where ours gives [tokens, width]."""
+    """Two layouts differ: points have a 1x1 convolution, voxels give [width, tokens], ours gives [tokens, width]."""
     if ".embed.weight" in ours:
         return _with_ones(ours, released, after=2)
     if ".linears." not in ours:

@@ -9,6 +9,7 @@ import soundfile
 
 from modalign.world.difficulty import Difficulty
 from modalign.world.scene import LOUDNESSES, PITCHES, RHYTHMS, Scene
+from modalign.world.sensors.texture import grain
 
 RATE_HZ = 8000
 NUM_SAMPLES = 8000
@@ -22,6 +23,7 @@ GAPS_S = (0.0, 0.42, 0.28)
 BEAT_S = 0.22
 
 _TIME = np.arange(int(BEAT_S * RATE_HZ), dtype=np.float32) / RATE_HZ
+_WHOLE = np.arange(NUM_SAMPLES, dtype=np.float32) / RATE_HZ
 
 
 def _bell(pitch_hz: float, rng: np.random.Generator) -> np.ndarray:
@@ -65,18 +67,18 @@ def waveform_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) 
     beats = RHYTHMS.index(scene["rhythm"])
     gap_s = GAPS_S[beats] * (1 + 0.05 * difficulty.jitter * rng.standard_normal())
     start_s = rng.uniform(0.02, max(0.04, 0.76 - gap_s * beats))
-    wave = np.zeros(NUM_SAMPLES)
+    wave = np.zeros(NUM_SAMPLES, np.float32)
     for beat in range(beats + 1):
         sound = _SOUNDS[scene["timbre"]](pitch_hz, rng) * _EDGE
         sound *= 10 ** ((level_db + difficulty.jitter * rng.standard_normal()) / 20) / max(np.abs(sound).max(), 1e-6)
         start = int(np.clip((start_s + beat * gap_s), 0, 0.77) * RATE_HZ)
         wave[start : start + len(sound)] += sound
     floor = 10 ** (FLOOR_DB / 20) * difficulty.noise * 10 ** (0.2 * rng.standard_normal())
-    wave += floor * rng.standard_normal(NUM_SAMPLES)
+    wave += floor * grain(rng, (NUM_SAMPLES,))
     if difficulty.clutter:
         hum_hz = rng.uniform(45, 70)
-        time = np.arange(NUM_SAMPLES) / RATE_HZ
-        wave += 2 * floor * difficulty.clutter * np.sin(2 * np.pi * hum_hz * time + 6.28 * rng.random())
+        phase = 2 * np.pi * (hum_hz * _WHOLE + rng.random())
+        wave += 2 * floor * difficulty.clutter * np.sin(phase)
     return np.clip(wave, -1, 1).astype(np.float32)
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from modalign.world.difficulty import Difficulty
 from modalign.world.scene import DISTANCES, Scene
-from modalign.world.sensors.silhouettes import (
-    SIZE_PX,
-    local_grid,
-    place_px,
-    relief,
-    signed_distance,
-    smooth_field,
-)  # fmt: skip
+from modalign.world.sensors.files import png_bytes
+from modalign.world.sensors.silhouettes import SIZE_PX, local_grid, place_px, relief, signed_distance
+from modalign.world.sensors.texture import grain, smooth_field
 
 DISTANCES_M = (1.0, 2.2)
 WALL_M = 3.4
@@ -40,7 +32,7 @@ def depth_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) -> 
     x, y = local_grid(*centre, 0.14 * difficulty.jitter * rng.standard_normal())
     inside = signed_distance(scene["shape"], x, y, radius) > 0
     metres = np.where(inside, distance - 0.3 * relief(scene["shape"], x, y, radius), metres)
-    metres = metres * (1 + 0.012 * difficulty.noise * rng.standard_normal(metres.shape, dtype=np.float32))
+    metres = metres * (1 + 0.012 * difficulty.noise * grain(rng, metres.shape))
     lost = rng.random(metres.shape, dtype=np.float32) < 0.015 * difficulty.noise
     return np.where(lost, 0, np.clip(metres, 0.1, MAX_M)).astype(np.float32)
 
@@ -50,6 +42,4 @@ def render(
 ) -> bytes:
     """PNG, 48 x 48, 16 bit, millimetres."""
     millimetres = (depth_of(scene, difficulty, rng) * 1000).astype(np.uint16)
-    buffer = io.BytesIO()
-    Image.fromarray(millimetres).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png_bytes(millimetres)

@@ -11,6 +11,7 @@ from modalign.world.difficulty import Difficulty
 from modalign.world.scene import COUNTS, SIZES, Scene
 from modalign.world.sensors.paint import background, paint_thing, tint, to_pixels
 from modalign.world.sensors.silhouettes import PLACE_OFFSETS, SIZE_PX, place_px
+from modalign.world.sensors.texture import grain
 
 RADII_PX = (5.3, 8.2)
 PLACE_PX = 11.5
@@ -41,7 +42,7 @@ def render(
     """JPEG, 48 x 48, RGB."""
     canvas = canvas_of(scene, difficulty, rng)
     exposure = np.float32(1 + 0.1 * difficulty.jitter * rng.standard_normal())
-    canvas = canvas * exposure + 7 * difficulty.noise * rng.standard_normal((SIZE_PX, SIZE_PX, 3), dtype=np.float32)
+    canvas = canvas * exposure + 7 * difficulty.noise * grain(rng, (SIZE_PX, SIZE_PX, 3))
     buffer = io.BytesIO()
     Image.fromarray(to_pixels(canvas)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()

@@ -6,7 +6,7 @@ import numpy as np
 
 from modalign.world.difficulty import Difficulty
 from modalign.world.scene import SPEEDS, Scene
-from modalign.world.sensors.arrays import npy_bytes
+from modalign.world.sensors.files import npy_bytes
 
 RATE_HZ = 50
 NUM_STEPS = 100
@@ -41,7 +41,8 @@ def _jumping(rng: np.random.Generator, level: float, strength: float) -> Motion:
     phase = ((1.1 + 1.1 * level) * _TIME + rng.random()) % 1.0
     flight = np.where(phase < 0.4, -0.85 * GRAVITY, 0.0)
     landing = 17.0 * strength * np.exp(-(((phase - 0.48) / 0.06) ** 2))
-    return flight + landing, 1.5 * strength * np.exp(-(((phase - 0.5) / 0.1) ** 2)), 0.1 * flight / GRAVITY, 0.05 * landing
+    sway = 1.5 * strength * np.exp(-(((phase - 0.5) / 0.1) ** 2))
+    return flight + landing, sway, 0.1 * flight / GRAVITY, 0.05 * landing
 
 
 _ACTIVITIES = {"walking": _walking, "shaking": _shaking, "spinning": _spinning, "jumping": _jumping}

@@ -1,22 +1,14 @@
-"""The normal camera: a PNG of surface directions; what has no surface is neutral grey, unlike a front-facing surface."""
+"""The normal camera: a PNG of surface directions; without a surface neutral grey, unlike one that faces the front."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from modalign.world.difficulty import Difficulty
 from modalign.world.scene import SIZES, Scene
-from modalign.world.sensors.silhouettes import (
-    SIZE_PX,
-    local_grid,
-    place_px,
-    relief,
-    signed_distance,
-    smooth_field,
-)  # fmt: skip
+from modalign.world.sensors.files import png_bytes
+from modalign.world.sensors.silhouettes import SIZE_PX, local_grid, place_px, relief, signed_distance
+from modalign.world.sensors.texture import grain, smooth_field
 
 RADII_PX = (6.6, 10.4)
 PLACE_PX = 10.5
@@ -37,7 +29,7 @@ def normals_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) -
     vectors = np.stack([-right + tilt[0], down + tilt[1], np.ones_like(right)], -1)
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     field = field + inside * (vectors - field)
-    return field + 0.06 * difficulty.noise * rng.standard_normal((SIZE_PX, SIZE_PX, 3), dtype=np.float32)
+    return field + 0.06 * difficulty.noise * grain(rng, (SIZE_PX, SIZE_PX, 3))
 
 
 def render(
@@ -45,6 +37,4 @@ def render(
 ) -> bytes:
     """PNG, 48 x 48, RGB: 127.5 + 127.5 n."""
     pixels = np.clip(NEUTRAL + NEUTRAL * normals_of(scene, difficulty, rng), 0, 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return png_bytes(pixels)

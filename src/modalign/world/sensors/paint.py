@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from modalign.world.difficulty import Difficulty
-from modalign.world.sensors.silhouettes import SIZE_PX, local_grid, relief, signed_distance, smooth_field
+from modalign.world.sensors.silhouettes import SIZE_PX, local_grid, relief, signed_distance, window_px
+from modalign.world.sensors.texture import smooth_field
 
 PALETTE = {
     "red": (215, 45, 40),
@@ -40,14 +41,11 @@ def paint_thing(
     canvas: np.ndarray, shape: str, rgb: np.ndarray, centre_px: tuple[float, float], radius_px: float, angle: float
 ) -> None:
     """Draws one lit solid onto the canvas in place, with softened edges."""
-    x, y = local_grid(*centre_px, angle)
-    reach = 1.6 * radius_px + 1
-    top, bottom = max(0, int(centre_px[1] - reach)), max(0, int(centre_px[1] + reach) + 1)
-    left, right = max(0, int(centre_px[0] - reach)), max(0, int(centre_px[0] + reach) + 1)
-    x, y = x[top:bottom, left:right], y[top:bottom, left:right]
+    window = window_px(*centre_px, radius_px)
+    x, y = local_grid(*centre_px, angle, window)
     cover = np.clip(signed_distance(shape, x, y, radius_px) + 0.5, 0, 1)[..., None]
     light = (0.62 + 0.5 * relief(shape, x, y, radius_px))[..., None]
-    patch = canvas[top:bottom, left:right]
+    patch = canvas[window]
     patch += cover * (rgb * light - patch)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from modalign.world.difficulty import Difficulty
 from modalign.world.scene import FORMS, Scene
-from modalign.world.sensors.arrays import npy_bytes
+from modalign.world.sensors.files import npy_bytes
 from modalign.world.sensors.paint import tint
 
 NUM_POINTS = 320

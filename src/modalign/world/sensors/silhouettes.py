@@ -9,9 +9,21 @@ SIZE_PX = 48
 _ROWS, _COLUMNS = np.mgrid[0:SIZE_PX, 0:SIZE_PX].astype(np.float32)
 
 
-def local_grid(x_px: float, y_px: float, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of every pixel in a thing's own frame (x right, y down, px), turned by `angle` radians."""
-    dx, dy = _COLUMNS - x_px, _ROWS - y_px
+# Window: rows and columns of the picture that a thing can reach.
+Window = tuple[slice, slice]
+WHOLE: Window = (slice(None), slice(None))
+
+
+def window_px(x_px: float, y_px: float, radius_px: float) -> Window:
+    """The part of the picture that a thing of that radius can touch."""
+    reach = 1.6 * radius_px + 1
+    rows, columns = ((max(0, int(c - reach)), max(0, int(c + reach) + 1)) for c in (y_px, x_px))
+    return slice(*rows), slice(*columns)
+
+
+def local_grid(x_px: float, y_px: float, angle: float, window: Window = WHOLE) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of the window's pixels in a thing's own frame (x right, y down, px), turned by `angle` radians."""
+    dx, dy = _COLUMNS[window] - np.float32(x_px), _ROWS[window] - np.float32(y_px)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return cos * dx + sin * dy, cos * dy - sin * dx
 
@@ -66,19 +78,6 @@ RELIEFS = {"ball": _relief_ball, "cube": _relief_cube, "cone": _relief_cone, "ri
 def relief(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
     """Height of the solid's surface towards the viewer, in units of its radius (about 0 to 1)."""
     return RELIEFS[shape](x, y, radius)
-
-
-_COARSE = {
-    cells: np.maximum(0, 1 - np.abs(np.linspace(0, cells - 1, SIZE_PX)[:, None] - np.arange(cells))).astype(np.float32)
-    for cells in (4, 7)
-}
-
-
-def smooth_field(rng: np.random.Generator, cells: int, channels: int) -> np.ndarray:
-    """Smooth random texture [48, 48, channels] of unit scale: a coarse grid of `cells` (4 or 7), interpolated."""
-    spread = _COARSE[cells]
-    coarse = rng.standard_normal((channels, cells, cells), dtype=np.float32)
-    return np.moveaxis(spread @ coarse @ spread.T, 0, -1)
 
 
 PLACE_OFFSETS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}

@@ -11,13 +11,19 @@ from modalign.world.difficulty import Difficulty
 from modalign.world.scene import SPEEDS, Scene
 from modalign.world.sensors.paint import background, paint_thing, tint, to_pixels
 from modalign.world.sensors.silhouettes import SIZE_PX
+from modalign.world.sensors.texture import grain
 
 NUM_FRAMES = 5
 RATE_HZ = 5
 # Way between the first and the last frame, px.
 WAYS_PX = (9.0, 25.0)
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
-_ENCODER = {"preset": "superfast", "qp": "20", "threads": "1", "x264-params": "rc-lookahead=0:sync-lookahead=0:bframes=0"}
+_ENCODER = {
+    "preset": "superfast",
+    "qp": "20",
+    "threads": "1",
+    "x264-params": "rc-lookahead=0:sync-lookahead=0:bframes=0",
+}
 
 
 def frames_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
@@ -29,14 +35,11 @@ def frames_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) ->
     middle = (SIZE_PX - 1) / 2 + 2.0 * difficulty.jitter * rng.standard_normal(2)
     direction = np.array(DIRECTIONS[scene["motion"]]) + 0.08 * difficulty.jitter * rng.standard_normal(2)
     angle, turn = 0.12 * difficulty.jitter * rng.standard_normal(2)
-    noise = 6 * difficulty.noise * rng.standard_normal((NUM_FRAMES, SIZE_PX, SIZE_PX, 3), dtype=np.float32)
-    frames = np.empty((NUM_FRAMES, SIZE_PX, SIZE_PX, 3), np.uint8)
+    frames = ground + 6 * difficulty.noise * grain(rng, (NUM_FRAMES, SIZE_PX, SIZE_PX, 3))
     for index, part in enumerate(np.linspace(-0.5, 0.5, NUM_FRAMES)):
-        canvas = ground.copy()
         x, y = middle + direction * way * part
-        paint_thing(canvas, scene["shape"], rgb, (float(x), float(y)), radius, float(angle + turn * part))
-        frames[index] = to_pixels(canvas + noise[index])
-    return frames
+        paint_thing(frames[index], scene["shape"], rgb, (float(x), float(y)), radius, float(angle + turn * part))
+    return to_pixels(frames)
 
 
 def encode_mp4(frames: np.ndarray, rate_hz: int) -> bytes:

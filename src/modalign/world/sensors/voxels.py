@@ -9,7 +9,7 @@ import numpy as np
 from modalign.errors import unknown_name
 from modalign.world.difficulty import Difficulty
 from modalign.world.scene import ATTRIBUTES, Scene
-from modalign.world.sensors.arrays import npy_bytes
+from modalign.world.sensors.files import npy_bytes
 
 NUM_VOXELS = {"one": 320, "two": 384}
 # What the scanner's voxels are tuned to; the rest of what a viewer sees is a nuisance of NUM_FREE numbers.
@@ -22,7 +22,7 @@ _WIDTH = sum(len(values) for values in TUNED.values())
 
 @lru_cache(maxsize=16)
 def response_of(seed: int, subject: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A subject's fixed response: tuning [V, 14], interactions [V, 14, 14], free tuning [V, 6], drift patterns [V, 8]."""
+    """A subject's fixed response: tuning [V, 14], interactions [V, 14, 14], free tuning [V, 6], drifts [V, 8]."""
     if subject not in NUM_VOXELS:
         raise unknown_name("subject", subject, NUM_VOXELS, "the voxel sensor")
     num_voxels = NUM_VOXELS[subject]
@@ -35,7 +35,7 @@ def response_of(seed: int, subject: str) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def code_of(scene: Scene) -> np.ndarray:
     """The scene's tuned attributes, one-hot, side by side [14]."""
-    return np.concatenate([np.array([value == scene[name] for value in values], float) for name, values in TUNED.items()])
+    return np.array([value == scene[name] for name, values in TUNED.items() for value in values], float)
 
 
 def voxels_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator, seed: int, subject: str) -> np.ndarray:
