@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -130,7 +131,8 @@ class ShardWriter:
     def _abandon(self) -> None:
         """Remove what an unfinished write left, and give the lock back."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what a full disk did not take is still in the buffer
+                self._file.close()
         if self._partial.is_dir() and not (self._partial / MANIFEST_NAME).exists():
             shutil.rmtree(self._partial, ignore_errors=True)
         if self._lock is not None:
