@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modalign.cli.arguments import TrainArguments
+from modalign.cli.environment import prepare_environment
 from modalign.cli.terminal import exit_with, say
 from modalign.errors import ModalignError
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     if (answer := answer_if_finished(Path(settings.paths.runs), specs, settings.fresh, shipped_runs())) is not None:
         say(answer)
         return 0
+    prepare_environment()
     from modalign.stages.curriculum_run import run_all
 
     return run_all(specs, settings, plain, ["train.py", *arguments])

@@ -11,7 +11,7 @@ from modalign.data.recipes import Recipe
 from modalign.data.shards import ShardWriter
 
 
-def png(value, size=8):
+def grey_png(value, size=8):
     file = io.BytesIO()
     Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(file, "PNG")
     return file.getvalue()
@@ -26,13 +26,21 @@ def record(number):
 
 
 @pytest.fixture
+def png():
+    """A grey picture of one value as PNG."""
+    return grey_png
+
+
+@pytest.fixture
 def make_split():
     """Write a split of `count` pictures whose grey value is their number; returns the folder."""
 
     def write(folder, count=20, samples_per_shard=7, words=record):
         with ShardWriter(folder, samples_per_shard) as writer:
             for number in range(count):
-                writer.write(f"s{number:04d}", {"png": png(number % 256), "json": json.dumps(words(number)).encode()})
+                writer.write(
+                    f"s{number:04d}", {"png": grey_png(number % 256), "json": json.dumps(words(number)).encode()}
+                )
         return folder
 
     return write

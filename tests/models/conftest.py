@@ -102,7 +102,9 @@ def media_of(*modalities: str, count: int = 1) -> dict[str, MediaBatch]:
     shapes = {"image": (3, 16, 16), "cloud": (24, 6), "voxels": (7,), "video": (3, 3, 16, 16)}
     variants = {"voxels": ("a", "b")}
     return {
-        m: MediaBatch(torch.randn(count, *shapes[m]), tuple(variants[m][i % 2] for i in range(count)) if m in variants else ())
+        m: MediaBatch(
+            torch.randn(count, *shapes[m]), tuple(variants[m][i % 2] for i in range(count)) if m in variants else ()
+        )
         for m in modalities
     }
 

@@ -40,11 +40,13 @@ class PatchFromEncoder:
 
     def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
         """Copies the encoder's patch convolution; sizes must agree."""
-        source = model.get_submodule(f"encoders.{self.encoder}").patch_weight
-        name = f"tokenizers.{self.tokenizer}.conv.weight"
-        target = model.get_parameter(name)
-        copy_tensors({name: target}, {name: source}, f"start of {name} from encoders.{self.encoder}")  # type: ignore[dict-item]
-        return [Copied("patch_from_encoder", name, f"encoders.{self.encoder}.patch_weight", 1)]
+        state = model.state_dict()
+        source, target = f"encoders.{self.encoder}.patch_weight", f"tokenizers.{self.tokenizer}.conv.weight"
+        for name in (source, target):
+            if name not in state:
+                raise ModalignError(f"start of {target} from {source}: the model has no {name}")
+        copy_tensors(state, {target: state[source]}, f"start of {target} from {source}")
+        return [Copied("patch_from_encoder", target, source, 1)]
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,18 @@ class ExpertsFromParent:
     def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
         """Copies the inherited experts to the others."""
         prefix = f"projectors.{self.projector}.experts."
-        count = len(model.get_submodule(prefix[:-1]))  # type: ignore[arg-type]
-        old = sorted({int(n[len(prefix) :].split(".")[0]) for n in inherited if n.startswith(prefix)})
-        new = [k for k in range(count) if k not in old]
+        state = model.state_dict()
+        old, every = _numbers(inherited, prefix), _numbers(state, prefix)
+        new = [k for k in every if k not in old]
         if not old:
             return []
-        state = model.state_dict()
         done = []
         for position, k in enumerate(new):
             source = f"{prefix}{old[position % len(old)]}"
             done.append(Copied("experts_from_parent", f"{prefix}{k}", source, _copy(state, source, f"{prefix}{k}")))
         if done and self.noise > 0:
             generator = torch.Generator().manual_seed(self.seed)
-            _add_noise(state, (f"{prefix}{k}" for k in range(count)), self.noise, generator)
+            _add_noise(state, (f"{prefix}{k}" for k in every), self.noise, generator)
         return done
 
 
@@ -122,6 +123,10 @@ def _by_part(names: Iterable[str]) -> list[Copied]:
     for name in names:
         counts[part_of(name)] = counts.get(part_of(name), 0) + 1
     return [Copied("parent", part, part, count) for part, count in counts.items()]
+
+
+def _numbers(names: Iterable[str], prefix: str) -> list[int]:
+    return sorted({int(n[len(prefix) :].split(".")[0]) for n in names if n.startswith(prefix)})
 
 
 def _has(state: Mapping[str, Tensor], part: str) -> bool:

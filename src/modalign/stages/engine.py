@@ -11,9 +11,10 @@ import lightning.pytorch as pl
 import torch
 
 from modalign.callbacks.checkpoints import StepCheckpoints
-from modalign.callbacks.metrics import Dashboard, MetricsWriter
+from modalign.callbacks.metrics import MetricsWriter
 from modalign.callbacks.progress import StageProgress
 from modalign.callbacks.validation import ModalityValidation
+from modalign.callbacks.wandb_dashboard import WandbDashboard
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.runs.folder import RunFolder
@@ -32,12 +33,15 @@ log = logging.getLogger(__name__)
 class Engine:
     """Trains one module on one phase's data, from the newest whole checkpoint of its folder if there is one."""
 
-    def __init__(self, sources: SourceBook, spec: RunSpec, folder: RunFolder, flag: InterruptFlag) -> None:
+    def __init__(
+        self, sources: SourceBook, spec: RunSpec, folder: RunFolder, flag: InterruptFlag, plain: dict[str, Any]
+    ) -> None:
         self.sources = sources
         self.settings = sources.settings
         self.spec = spec
         self.folder = folder
         self.flag = flag
+        self.plain = plain
         self.step = 0
 
     def fit(self, module: StageModule, data: CurriculumData) -> StepCheckpoints:
@@ -46,7 +50,8 @@ class Engine:
         metrics = MetricLog(self.folder.metrics_file)
         stage = self.settings.stages[self.spec.stage]
         names = {n: "+".join(self.sources.book.media(n)) or "text" for n in self.spec.recipes}
-        writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, self._dashboard())
+        dashboard = self._dashboard()
+        writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, dashboard)
         checkpoints = StepCheckpoints(self.folder.checkpoints, self.settings.trainer.checkpoint_every, self.flag, metrics)
         callbacks: list[pl.Callback] = [writer]
         if self.settings.evaluation.validation_every:
@@ -62,6 +67,8 @@ class Engine:
             trainer.fit(module, data, ckpt_path=newest and str(newest), weights_only=True)
         self.step = trainer.global_step
         metrics.close()
+        if dashboard is not None:
+            dashboard.finish()
         if self.step < self.spec.steps and not checkpoints.interrupted:
             raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")
         return checkpoints
@@ -107,12 +114,10 @@ class Engine:
             )
         return batches
 
-    def _dashboard(self) -> Dashboard | None:
+    def _dashboard(self) -> WandbDashboard | None:
         if not self.settings.logger.wandb:
             return None
-        from modalign.callbacks.wandb_dashboard import WandbDashboard
-
-        return WandbDashboard(self.settings.logger, self.folder, self.spec.stage, self.spec.modalities)
+        return WandbDashboard(self.settings.logger, self.folder, self.spec.stage, self.spec.modalities, self.plain)
 
 
 def set_threads(threads: int, workers: int) -> None:
@@ -125,11 +130,3 @@ def quiet_libraries() -> None:
     """Keep libraries' notices out of the terminal; warnings of ours stay."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "httpx", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def describe(module: Any) -> str:
-    """Trainable and frozen parameters in one line."""
-    counts = [0, 0]
-    for parameter in module.parameters():
-        counts[parameter.requires_grad] += parameter.numel()
-    return f"{counts[1]:,} parameters train, {counts[0]:,} are frozen"

@@ -197,7 +197,7 @@ class PhaseRun:
         )  # fmt: skip
 
     def _train(self, module: StageModule, data: CurriculumData, time: Sections, flag: InterruptFlag) -> None:
-        engine = Engine(self.sources, self.spec, self.folder, flag)
+        engine = Engine(self.sources, self.spec, self.folder, flag, self.plain)
         with time("training"):
             stopped: StepCheckpoints = engine.fit(module, data)
         if stopped.interrupted:

@@ -50,17 +50,17 @@ _ACTIVITIES = {"walking": _walking, "shaking": _shaking, "spinning": _spinning, 
 
 def series_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
     """float32 [100, 6]: acceleration x, y, z in m/s² and rotation x, y, z in rad/s."""
-    up = np.array(UP[scene["pose"]]) + 0.22 * difficulty.jitter * rng.standard_normal(3)
+    up = np.array(UP[scene["pose"]]) + 0.3 * difficulty.jitter * rng.standard_normal(3)
     up /= np.linalg.norm(up)
     across = np.cross(up, rng.standard_normal(3))
     across /= np.linalg.norm(across)
     level = difficulty.level(rng, SPEEDS.index(scene["speed"]), (0.0, 1.0))
-    strength = float(np.exp(0.22 * difficulty.jitter * rng.standard_normal()))
+    strength = float(np.exp(0.3 * difficulty.jitter * rng.standard_normal()))
     rise, sway, yaw, pitch = _ACTIVITIES[scene["activity"]](rng, level, strength)
     acceleration = np.outer(GRAVITY + rise, up) + np.outer(sway, across)
     rotation = np.outer(yaw, up) + np.outer(pitch, across)
-    bias = rng.standard_normal(6) * (0.35, 0.35, 0.35, 0.08, 0.08, 0.08)
-    noise = rng.standard_normal((NUM_STEPS, 6)) * (0.6, 0.6, 0.6, 0.12, 0.12, 0.12)
+    bias = rng.standard_normal(6) * (0.6, 0.6, 0.6, 0.15, 0.15, 0.15)
+    noise = rng.standard_normal((NUM_STEPS, 6)) * (1.1, 1.1, 1.1, 0.3, 0.3, 0.3)
     return (np.concatenate([acceleration, rotation], 1) + difficulty.noise * (noise + bias)).astype(np.float32)
 
 

@@ -18,18 +18,18 @@ NEUTRAL = 127.5
 
 def normals_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
     """float32 unit vectors [48, 48, 3] (x right, y up, z towards the viewer), about zero where there is no surface."""
-    field = 0.07 * difficulty.clutter * smooth_field(rng, 7, 3)
+    field = 0.11 * difficulty.clutter * smooth_field(rng, 7, 3)
     radius = max(4.5, difficulty.level(rng, SIZES.index(scene["size"]), RADII_PX))
     centre = place_px(rng, scene["place"], PLACE_PX, 1.4 * difficulty.jitter)
     x, y = local_grid(*centre, 0.14 * difficulty.jitter * rng.standard_normal())
     inside = np.clip(signed_distance(scene["shape"], x, y, radius) + 0.5, 0, 1)[..., None]
     height = relief(scene["shape"], x, y, radius) * radius
     down, right = np.gradient(height)
-    tilt = 0.18 * difficulty.jitter * rng.standard_normal(2)
+    tilt = 0.22 * difficulty.jitter * rng.standard_normal(2)
     vectors = np.stack([-right + tilt[0], down + tilt[1], np.ones_like(right)], -1)
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     field = field + inside * (vectors - field)
-    return field + 0.06 * difficulty.noise * grain(rng, (SIZE_PX, SIZE_PX, 3))
+    return field + 0.12 * difficulty.noise * grain(rng, (SIZE_PX, SIZE_PX, 3))
 
 
 def render(

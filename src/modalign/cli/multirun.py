@@ -1,0 +1,35 @@
+"""`--multirun`: Hydra expands the sweep and launches each job (here, or on SLURM by the submitit launcher)."""
+
+from __future__ import annotations
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from modalign.cli.arguments import TrainArguments
+from modalign.cli.environment import prepare_environment
+from modalign.config.compose import check, modality_overrides
+from modalign.config.places import conf_folder
+from modalign.config.recipes import RecipeBook
+from modalign.config.specs import Planner
+
+
+def sweep(parsed: TrainArguments) -> int:
+    """Run one training command for each combination of the swept values."""
+    added = modality_overrides(parsed.overrides, parsed.config_dir)
+    searchpath = [f"hydra.searchpath=[file://{parsed.config_dir.resolve()}]"] if parsed.config_dir else []
+    sys.argv = [sys.argv[0], "--multirun", *searchpath, *added, *parsed.overrides]
+    hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")(job)()
+    return 0
+
+
+def job(config: DictConfig) -> int:
+    """One job of a sweep."""
+    prepare_environment()
+    from modalign.stages.curriculum_run import run_all
+
+    settings, plain = check(config)
+    overrides = list(HydraConfig.get().overrides.task)
+    return run_all(Planner(settings, RecipeBook(settings)).plan(), settings, plain, ["train.py", *overrides])
