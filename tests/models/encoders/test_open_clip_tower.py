@@ -82,9 +82,9 @@ def test_names_go_to_a_clip_and_back(make_tower):
 def test_weights_that_do_not_fit_are_named(make_tower, tmp_path):
     tower = make_tower()
     state = tower.state_dict()
-    with pytest.raises(ModalignError, match="lacks 1 tensors of the vision tower, the first is ln_pre.weight"):
+    with pytest.raises(ModalignError, match=r"lacks 1 tensors of the vision tower, the first is ln_pre.weight"):
         tower.load_clip({n: t for n, t in state.items() if n != "ln_pre.weight"}, "x.safetensors")
-    with pytest.raises(ModalignError, match="ln_pre.weight has shape"):
+    with pytest.raises(ModalignError, match=r"ln_pre.weight has shape"):
         tower.load_clip({**state, "ln_pre.weight": torch.ones(3)}, "x.safetensors")
 
 

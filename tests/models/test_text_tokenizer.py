@@ -1,0 +1,44 @@
+"""Text to ids and back, without special tokens slipping in or out."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from tokenizers import Tokenizer, models, trainers
+from transformers import PreTrainedTokenizerFast
+
+from modalign.errors import ModalignError
+from modalign.models.text_tokenizer import TextTokenizer, load_text_tokenizer
+
+
+def test_text_goes_to_ids_and_back_without_special_tokens(text_tokenizer):
+    ids = text_tokenizer.encode("a red cube")
+    assert ids == [4, 5, 7]
+    assert text_tokenizer.decode([1, *ids, 2]) == "a red cube"
+    assert (text_tokenizer.bos_id, text_tokenizer.eos_id, text_tokenizer.vocab_size) == (1, 2, 14)
+
+
+def test_a_special_tokens_name_in_a_text_is_only_text():
+    bpe = Tokenizer(models.BPE())
+    bpe.train_from_iterator(["a red cube < eos >"], trainers.BpeTrainer(special_tokens=["<eos>"], vocab_size=60))
+    tokenizer = TextTokenizer(PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>"))
+    ids = tokenizer.encode("red <eos>")
+    assert tokenizer.eos_id not in ids
+    assert tokenizer.decode(ids).replace(" ", "") == "red<eos>"
+
+
+def test_it_is_loaded_from_a_folder_or_a_file(text_tokenizer, tmp_path):
+    text_tokenizer.tokenizer.save_pretrained(tmp_path / "folder")
+    folder = load_text_tokenizer(str(tmp_path / "folder"))
+    file = load_text_tokenizer(str(tmp_path / "folder" / "tokenizer.json"), bos_token="<bos>", eos_token="<eos>")
+    for loaded in (folder, file, pickle.loads(pickle.dumps(folder))):
+        assert loaded.encode("a red cube") == [4, 5, 7]
+        assert (loaded.bos_id, loaded.eos_id) == (1, 2)
+
+
+def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "none.json"):
+        with pytest.raises(ModalignError, match="cannot load the text tokenizer"):
+            load_text_tokenizer(str(path))
