@@ -87,7 +87,7 @@ class Collator:
 
     def _unsupervised(self, sample: Sample, truncated: int) -> ModalignError:
         reason = "its caption or answer is empty: mend or remove it"
-        if truncated:
+        if any(isinstance(span, TextSpan) and span.target and span.text and span.weight for span in sample.spans):
             reason = f"max_text_tokens={self.max_text_tokens} cut {truncated} tokens off: raise it"
         return ModalignError(f"sample {sample.key} of recipe {sample.recipe} has no supervised token: {reason}")
 

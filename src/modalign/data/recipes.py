@@ -117,8 +117,9 @@ def make_hint(recipe: Recipe) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints in one line, with the nearest valid key for an unknown one."""
-    first = error.errors()[0]
+    """One of pydantic's complaints in one line, with the nearest valid key for an unknown one."""
+    # A misspelt key is both unknown and missing: the unknown one is told, which names the other.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = sorted(Recipe.model_fields)

@@ -92,7 +92,7 @@ class TextTemplate:
         self, media: Sequence[MediaSpan], record: Record, prompts: Sequence[str] = (), rng: Generator | None = None
     ) -> tuple[Span, ...]:
         """The record's text as the target."""
-        return text_spans(record if record.get("text") else {"text": caption_of(record, rng)})
+        return text_spans(record if "text" in record else {"text": caption_of(record, rng)})
 
 
 class ChatTemplate:
