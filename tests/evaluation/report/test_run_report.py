@@ -84,7 +84,7 @@ def test_the_summary_says_in_words_what_was_measured(chain):
 
 def test_the_ledger_spans_the_run_and_its_parents(chain):
     html = write_run_report(chain[1]).read_text()
-    assert 'class="own" style="--fill:0.960"' in html
+    assert 'class="own" style="--fill:0.900">96.0</td>' in html
     assert "<th>align audio + imu</th>" in html
     assert "\u22120.8" in html
 
@@ -123,7 +123,7 @@ def test_broken_proofs_are_named_first(run_maker, tmp_path):
     html = write_run_report(run_maker(tmp_path, "align", ("image",), (), parts=parts)).read_text()
     assert "Frozen but CHANGED: encoders.clip." in html
     assert "Trained without a usable gradient: projectors.upm.experts.2." in html
-    assert "none: never used" in html
+    assert "no gradient: never used" in html
 
 
 def test_hostile_text_stays_text(run_maker, tmp_path):
@@ -144,6 +144,15 @@ def test_samples_are_marked_right_or_wrong(run_maker, tmp_path):
     assert html.count("✗ wrong") == 2
     assert "one small red <mark>ball</mark> at the left" in html
     assert "what is its shape?" in html
+
+
+def test_what_is_right_in_other_words_is_not_marked(run_maker, tmp_path):
+    run = run_maker(tmp_path, "align", ("image",), ())
+    sample = ShownSample("image", "test", "1", {}, "a red cube", "there is a red cube", right=True)
+    (run / "results.json").write_bytes(results_bytes(type(read_results(run))("a", 1, samples=(sample,))))
+    html = write_run_report(run).read_text()
+    assert "✓ right, in other words" in html
+    assert "<mark>" not in html
 
 
 def test_words_are_marked_by_what_the_reference_lacks():

@@ -73,7 +73,7 @@ def line_chart(
         return ""
     ys = [y for curve in everything for _, y in curve]
     xs = [x for curve in everything for x, _ in curve]
-    frame = Frame(46, width - 10, 10, height - 38, _x_range(xs, x_ticks), y_range or _y_range(ys, log_y), log_y)
+    frame = Frame(54, width - 10, 10, height - 38, _x_range(xs, x_ticks), y_range or _y_range(ys, log_y), log_y)
     drawn = "".join(_path(frame, curves[n], colours[n], "line", marks) for n in curves if curves[n])
     drawn += "".join(_path(frame, dashed[n], colours[n], "line dash", marks) for n in dashed if dashed[n])
     axes = _y_axis(frame, y_label) + _x_axis(frame, x_label, x_ticks)

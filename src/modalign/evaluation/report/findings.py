@@ -53,7 +53,7 @@ def ledger_html(ledger: Ledger, tints: Mapping[str, int]) -> str:
     """The ledger as a heat map with its numbers, the same as curves over the phases, and its summary in words."""
     metric, split = METRIC_NAMES.get(ledger.metric, ledger.metric), SPLIT_NAMES.get(ledger.split, ledger.split)
     intro = (
-        f"<p>{text(sentence(metric))} of captions on {text(split)} items, percent. Framed: the phase that added the "
+        f"<p>{text(sentence(metric))} of captions ({text(split)}), percent. Framed: the phase that added the "
         "modality. Small: the change since then, in percentage points.</p>"
     )
     curves = {
@@ -62,7 +62,7 @@ def ledger_html(ledger: Ledger, tints: Mapping[str, int]) -> str:
     }
     chart = ""
     if len(ledger.phases) > 1:
-        ticks = {float(p): _short(name) for p, name in enumerate(ledger.phases)}
+        ticks = {float(p): _tick(ledger, p) for p in range(len(ledger.phases))}
         colours = {name: tints.get(name, i) for i, name in enumerate(ledger.modalities)}
         chart = line_chart(
             curves, colours, "after phase", "percent",
@@ -146,16 +146,19 @@ def _heat(ledger: Ledger) -> str:
 
 
 def _heat_cell(ledger: Ledger, phase: int, modality: str) -> str:
-    value = ledger.value(phase, modality)
-    if value is None:
+    score = ledger.scores[phase][ledger.modalities.index(modality)]
+    if score is None:
         return '<td class="none">·</td>'
+    # Squared, so that what is near the top still differs to the eye.
+    chance = score.chance or 0.0
+    fill = max(0.0, (score.value - chance) / ((1 - chance) or 1)) ** 2
     own = ' class="own"' if ledger.own_phase[modality] == phase else ""
     change = ledger.change(phase, modality)
     small = ""
     if change is not None:
         tone = "bad" if change < -NOTABLE_FALL else "good" if change > NOTABLE_FALL else "soft"
         small = f'<small class="{tone}">{points(change)}</small>'
-    return f'<td{own} style="--fill:{value:.3f}">{100 * value:.1f}{small}</td>'
+    return f'<td{own} style="--fill:{fill:.3f}">{100 * score.value:.1f}{small}</td>'
 
 
 def _text_cell(ledger: Ledger, phase: int) -> str:
@@ -187,5 +190,9 @@ def _percents(curves: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[floa
     return max(0.0, 10 * ((low - 5) // 10)), 100.5
 
 
-def _short(name: str, most: int = 16) -> str:
+def _tick(ledger: Ledger, phase: int) -> str:
+    """A phase in few letters: what it added, or else its name."""
+    new = [name for name, own in ledger.own_phase.items() if own == phase]
+    name = f"+ {', '.join(new)}" if new else ledger.phases[phase]
+    most = max(8, 100 // len(ledger.phases))
     return name if len(name) <= most else f"{name[: most - 1]}…"

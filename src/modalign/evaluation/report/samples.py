@@ -29,13 +29,14 @@ def samples_html(folder: Path, samples: Sequence[ShownSample], most: int = 8) ->
 
 
 def sample_card(folder: Path, sample: ShownSample) -> str:
-    """One sample; words of the generated text that the reference lacks are marked."""
+    """One sample; where it is not right, the words of the generated text that the reference lacks are marked."""
     media = "".join(
         show(Medium(name, folder / file, sample.display.get(name), sample.axes.get(name, {})))
         for name, file in sample.media.items()
     )
     rows = [("asked", text(sample.question))] if sample.question else []
-    rows += [("reference", text(sample.reference)), ("generated", marked(sample.generated, sample.reference))]
+    said = text(sample.generated) if _is_right(sample) else marked(sample.generated, sample.reference)
+    rows += [("reference", text(sample.reference)), ("generated", said)]
     listing = "".join(f"<dt>{name}</dt><dd>{value or '<em>nothing</em>'}</dd>" for name, value in rows)
     split = SPLIT_NAMES.get(sample.split, sample.split)
     return (
@@ -56,10 +57,13 @@ def marked(generated: str, reference: str) -> str:
     return " ".join(text(p) if i in shared or not said[i] else f"<mark>{text(p)}</mark>" for i, p in enumerate(pieces))
 
 
+def _is_right(sample: ShownSample) -> bool:
+    return is_exact_match(sample.generated, sample.reference) if sample.right is None else sample.right
+
+
 def _verdict(sample: ShownSample) -> str:
-    same = is_exact_match(sample.generated, sample.reference)
-    right = sample.right if sample.right is not None else same
-    if right:
+    if _is_right(sample):
+        same = is_exact_match(sample.generated, sample.reference)
         words = "right" if same else "right, in other words"
         return f'<strong class="good">✓ {words}</strong>'
     if sample.right is None and not sample.question:

@@ -14,10 +14,10 @@ from modalign.evaluation.report.source import Curves, RunRecord
 from modalign.runs.manifest import Manifest
 
 _GRADIENTS = {
-    "ok": '<span class="good">finite, not zero</span>',
-    "zero": '<span class="bad">zero throughout</span>',
-    "none": '<span class="warn">none: never used</span>',
-    "nonfinite": '<span class="bad">not finite</span>',
+    "ok": '<span class="good">gradient finite, not zero</span>',
+    "zero": '<span class="bad">gradient zero throughout</span>',
+    "none": '<span class="warn">no gradient: never used</span>',
+    "nonfinite": '<span class="bad">gradient not finite</span>',
 }
 _MANY_PARTS = 14
 
