@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from modalign.errors import unknown_name
-from modalign.world.difficulty import TEXT_RECIPES, WorldSettings, settings_of
-from modalign.world.questions import COMPARISONS, pair_name
+from modalign.world.difficulty import PAIRS, TEXT_RECIPES, WorldSettings, settings_of
+from modalign.world.questions import pair_name
 from modalign.world.scene import EXTENSIONS, SENSORS
 from modalign.world.splits import SPLITS
-
-# Pairs of sensors that questions are asked about; the last two have no training split in the shipped worlds.
-PAIRS = (*COMPARISONS, ("depth", "audio"), ("point", "imu"))
 
 SENSOR_RECIPES = {f"world_{sensor}": sensor for sensor in SENSORS}
 PAIR_RECIPES = {f"world_pairs_{pair_name(sensors)}": sensors for sensors in PAIRS}

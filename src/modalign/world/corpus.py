@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from modalign.world.catalogue import PAIRS
+from modalign.world.difficulty import PAIRS
 from modalign.world.questions import Turn, conversation, pair_question
 from modalign.world.scene import ATTRIBUTES, SENSORS, Scene, draw_scene
 from modalign.world.words import DESCRIBE, DIGITS, caption_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,10 +14,16 @@ import numpy as np
 import yaml
 
 from modalign.errors import ModalignError, unknown_name
+from modalign.world.scene import SENSORS
 from modalign.world.splits import SPLITS
 
 # Raised by whoever changes what a seed renders to: worlds on disk are then made again instead of silently reused.
 FORMAT = 1
+# Pairs of sensors that questions are asked about; the last two have no training split in the shipped worlds.
+PAIRS = (("image", "audio"), ("video", "imu"), ("point", "depth"), ("depth", "audio"), ("point", "imu"))
+# What world.sizes may name: sensors, pairs of sensors, and text alone.
+SIZED = (*SENSORS, *(f"pairs_{first}_{second}" for first, second in PAIRS), "text", "chat")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # Scarcity is of sensors: text stays cheap.
 TEXT_RECIPES = ("world_text", "world_chat")
 
@@ -73,7 +80,11 @@ class WorldSettings:
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ModalignError(f"world.seed is {self.seed!r}: give a whole number from 0")
+        if not _NAME.fullmatch(self.name):
+            raise ModalignError(f"world.name is '{self.name}': use small letters, digits, - and _")
         for recipe, splits in self.sizes.items():
+            if recipe not in SIZED:
+                raise unknown_name("recipe", recipe, SIZED, "world.sizes")
             for split, count in splits.items():
                 if split not in SPLITS:
                     raise unknown_name("split", split, SPLITS, f"world.sizes.{recipe}")

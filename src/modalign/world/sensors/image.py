@@ -13,10 +13,10 @@ from modalign.world.sensors.paint import background, paint_thing, tint, to_pixel
 from modalign.world.sensors.silhouettes import PLACE_OFFSETS, SIZE_PX, place_px
 from modalign.world.sensors.texture import grain
 
-RADII_PX = (5.3, 8.2)
+RADII_PX = (5.6, 8.4)
 PLACE_PX = 11.5
 # Positions of one, two or three things along the row or column of their place, px.
-ROWS_PX = ((0.0,), (-9.5, 9.5), (-15.0, 0.0, 15.0))
+ROWS_PX = ((0.0,), (-9.5, 9.5), (-15.5, 0.0, 15.5))
 QUALITY = 88
 
 

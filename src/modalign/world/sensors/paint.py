@@ -44,7 +44,7 @@ def paint_thing(
     window = window_px(*centre_px, radius_px)
     x, y = local_grid(*centre_px, angle, window)
     cover = np.clip(signed_distance(shape, x, y, radius_px) + 0.5, 0, 1)[..., None]
-    light = (0.62 + 0.5 * relief(shape, x, y, radius_px))[..., None]
+    light = (0.56 + 0.56 * relief(shape, x, y, radius_px))[..., None]
     patch = canvas[window]
     patch += cover * (rgb * light - patch)
 
