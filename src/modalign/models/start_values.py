@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class Copied:
     tensors: int
 
 
+@runtime_checkable
 class Rule(Protocol):
     """A start value: reads the model (already holding its parent's tensors) and writes into it."""
 
