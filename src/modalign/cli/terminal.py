@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from modalign.errors import ModalignError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Wide enough for a table in a file or a pipe, where nobody has a width.
+PIPE_WIDTH = 200
+_TICK_S = 0.2
 
 
 def say(text: str) -> None:
@@ -23,3 +33,78 @@ def exit_with(error: ModalignError) -> NoReturn:
     """End with the error's line and exit code."""
     sys.stderr.write(f"error: {error}\n")
     sys.exit(error.exit_code)
+
+
+def console() -> Console:
+    """A rich console on stdout that does not break lines where there is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
+    """A table without lines; `numbers` are the columns that are set flush right."""
+    if not sys.stdout.isatty():
+        say(_plain_table([list(header), *map(list, rows)], numbers))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if place in numbers else "left", no_wrap=place == 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def _plain_table(rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
+    """The same for a pipe or a file: a line a row, whatever its length."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in numbers else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+@contextmanager
+def working(text: Callable[[], str]) -> Iterator[None]:
+    """Show on a terminal that work goes on: `text` is asked a few times a second; elsewhere nothing is written."""
+    from rich.console import Console
+
+    screen = Console(stderr=True, highlight=False)
+    if not screen.is_terminal:
+        yield
+        return
+    ended = threading.Event()
+    with screen.status(text()) as status:
+
+        def follow() -> None:
+            while not ended.wait(_TICK_S):
+                status.update(text())
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def count(number: int) -> str:
+    """A number with its thousands parted."""
+    return f"{number:,}"
+
+
+def file_size(num_bytes: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,9 @@ from modalign.data.sources.items import Dropped, Item
 from modalign.errors import ModalignError, unknown_name
 
 _EXAMPLES = 20
+
+Progress = Callable[[int, int], None]
+"""Told after every sample how many were written and how many dropped so far."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ def make_shards(
     data_root: Path | str,
     samples_per_shard: int = 1000,
     overrides: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
     **places: str,
 ) -> MakeReport:
     """Make every split of a recipe below `data_root` and report what was written and dropped.
@@ -64,7 +68,7 @@ def make_shards(
             path.parent.name: read_manifest(path.parent).samples for path in maker.glob("*/manifest.json")
         }
         return report
-    _write(recipe, maker, samples_per_shard, report)
+    _write(recipe, maker, samples_per_shard, report, progress or _silent)
     return report
 
 
@@ -89,10 +93,17 @@ def build_maker(make: Mapping[str, Any], overrides: Mapping[str, Any], where: st
     return factory(**settings)
 
 
-def _write(recipe: Recipe, maker: Iterable[Item | Dropped], samples_per_shard: int, report: MakeReport) -> None:
+def _silent(written: int, dropped: int) -> None:
+    pass
+
+
+def _write(
+    recipe: Recipe, maker: Iterable[Item | Dropped], samples_per_shard: int, report: MakeReport, progress: Progress
+) -> None:
     writers: dict[str, ShardWriter] = {}
     with ExitStack() as stack:
         for item in maker:
+            progress(sum(writer.num_samples for writer in writers.values()), sum(report.dropped.values()))
             if isinstance(item, Dropped):
                 report.drop(item.key, item.reason)
                 continue

@@ -1,0 +1,46 @@
+"""`modalign recipes`: what data there are, and whether their shards lie on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from modalign.cli.parser import VerbParser, read_settings
+from modalign.cli.terminal import count, file_size, print_table, say
+from modalign.config.recipes import RecipeBook
+from modalign.data.manifest import MANIFEST_NAME, read_manifest
+from modalign.errors import ModalignError
+
+SUMMARY = "List the recipes: modality, size, licence, whether their shards are there."
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print one row a recipe."""
+    parser = VerbParser("recipes", SUMMARY, ["modalign recipes", "modalign recipes 'paths.recipes=[my_recipes]'"])
+    parser.add_settings()
+    options = parser.parse(arguments)
+    settings, _ = read_settings(options)
+    book = RecipeBook(settings)
+    rows = [_row(book, name) for name in sorted(book.paths)]
+    print_table(("recipe", "modality", "task", "samples", "licence", "shards", "title"), rows)
+    say(f"\nshards lie below {settings.paths.data}; `modalign shards RECIPE` makes them")
+    return 0
+
+
+def _row(book: RecipeBook, name: str) -> list[str]:
+    recipe = book.get(name)
+    media = "+".join(recipe.media) or "text"
+    splits = {split: book.num_samples(name, split) for split in recipe.splits}
+    sizes = ", ".join(f"{split} {count(number)}" for split, number in splits.items() if number)
+    return [name, media, recipe.task, sizes, recipe.licence, presence(book.folder(name)), recipe.title]
+
+
+def presence(folder: Path) -> str:
+    """How much of a recipe lies in its folder: nothing, or its size on disk."""
+    splits = sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}"))
+    if not splits:
+        return "none"
+    try:
+        return file_size(sum(shard.bytes for split in splits for shard in read_manifest(split).shards))
+    except ModalignError:
+        return "damaged"

@@ -1,0 +1,73 @@
+"""`modalign shards RECIPE`: from a recipe's raw copy to shards, with what was dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from modalign.cli.parser import VerbParser, read_settings, settings_only
+from modalign.cli.terminal import count, print_table, say, working
+from modalign.cli.world import make_generated
+from modalign.config.recipes import RecipeBook
+from modalign.data.make import MakeReport, make_shards
+from modalign.errors import ModalignError
+
+SUMMARY = """Make a recipe's shards: a world recipe from the world's settings, any other by the recipe's `make`
+(where its raw copy lies is given as make.<setting>=<value>)."""
+EXAMPLES = (
+    "modalign shards digits",
+    "modalign shards world_audio --world hard",
+    "modalign shards gestures make.folder=/data/gestures make.table=/data/gestures/captions.csv",
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Make the shards and print what was written and what was dropped."""
+    parser = VerbParser("shards", SUMMARY, EXAMPLES)
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--samples-per-shard", type=int, default=1000, metavar="N", help="default 1000")
+    parser.add_settings()
+    options = parser.parse(arguments)
+    making = {}
+    for word in settings_only(options.settings):
+        key, _, value = word.partition("=")
+        if key.startswith("make."):
+            making[key.removeprefix("make.")] = read_value(value)
+    options.settings = [word for word in options.settings if not word.startswith("make.")]
+    settings, _ = read_settings(options)
+    book = RecipeBook(settings)
+    recipe = book.get(options.recipe)
+    if book.is_generated(recipe.name):
+        if making:
+            raise ModalignError(f"{recipe.name} is made from the world's settings (world.*), not from make.*")
+        make_generated(book, [recipe.name])
+        return 0
+    done = {"written": 0, "dropped": 0}
+
+    def note(written: int, dropped: int) -> None:
+        done["written"], done["dropped"] = written, dropped
+
+    with working(lambda: f"making {recipe.name}: {count(done['written'])} written, {count(done['dropped'])} dropped"):
+        report = make_shards(recipe, settings.paths.data, options.samples_per_shard, making, progress=note)
+    tell(report)
+    return 0
+
+
+def read_value(text: str) -> Any:
+    """A value as YAML reads it: number, list, mapping or text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def tell(report: MakeReport) -> None:
+    """Print what was written, and each reason for which samples were dropped, with the first of them."""
+    print_table(("split", "samples"), [[s, count(n)] for s, n in report.written.items()], numbers=(1,))
+    written, dropped = sum(report.written.values()), sum(report.dropped.values())
+    say(f"{report.folder}: {count(written)} written, {count(dropped)} dropped")
+    for reason, number in sorted(report.dropped.items(), key=lambda entry: -entry[1]):
+        first = next((key for key, why in report.examples if why == reason), "")
+        say(f"  {count(number)} dropped: {reason}" + (f" (the first: {first})" if first else ""))
