@@ -1,6 +1,7 @@
 """Slices by number: the same whatever world size, workers and restarts; bad samples leave counted holes."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -99,8 +100,14 @@ def test_resuming_at_any_slice_is_continuing(noisy_source, workers, start):
     assert [content([batch]) for batch in loader] == unbroken[start:]
 
 
-def test_a_started_process_gives_the_same(noisy_source):
-    """Spawned workers get the dataset by pickling, forked ones by inheritance."""
+def test_a_pickled_dataset_gives_the_same(noisy_source):
+    dataset = make_dataset(noisy_source)
+    expected = content([dataset[5]])
+    assert content([pickle.loads(pickle.dumps(dataset))[5]]) == expected
+
+
+@pytest.mark.slow
+def test_a_spawned_worker_gives_the_same(noisy_source):
     dataset = make_dataset(noisy_source)
     dataset[5]
     loader = DataLoader(dataset, batch_size=None, sampler=range(2), num_workers=1, multiprocessing_context="spawn")
