@@ -58,7 +58,7 @@ def index_folder(folder: Path, into: Path | None = None, again: bool = False) ->
     target = folder if into is None else into
     if (target / MANIFEST_NAME).exists() and not again:
         raise ModalignError(
-            f"{target} is indexed already: run `modalign verify {target}` to check it, or index with again=true"
+            f"{target} is indexed already: run `modalign verify {target}` to check it, or index it again with --again"
         )
     entries, problems = [], []
     for path in tars:
