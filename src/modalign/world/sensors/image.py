@@ -13,7 +13,8 @@ from modalign.world.sensors.paint import background, paint_thing, tint, to_pixel
 from modalign.world.sensors.silhouettes import PLACE_OFFSETS, SIZE_PX, place_px
 from modalign.world.sensors.texture import grain
 
-RADII_PX = (5.6, 8.4)
+RADII_PX = (5.6, 8.7)
+MIN_RADIUS_PX = 4.8
 PLACE_PX = 11.5
 # Positions of one, two or three things along the row or column of their place, px.
 ROWS_PX = ((0.0,), (-9.5, 9.5), (-15.5, 0.0, 15.5))
@@ -31,7 +32,7 @@ def canvas_of(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) ->
         own = rng.standard_normal(3) * difficulty.jitter
         centre = [middle[0] + 0.8 * own[0], middle[1] + 0.8 * own[1]]
         centre[along] += shift
-        size = max(3.2, radius * (1 + 0.04 * own[2]))
+        size = max(MIN_RADIUS_PX, radius * (1 + 0.04 * own[2]))
         paint_thing(canvas, scene["shape"], rgb, (centre[0], centre[1]), size, 0.14 * own[2])
     return canvas
 
