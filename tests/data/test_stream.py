@@ -9,7 +9,8 @@ import threading
 import pytest
 from torch.utils.data import DataLoader, IterableDataset
 
-from modalign.data.stream import StreamReader, check_urls
+from modalign.data.recipes import recipe_digest
+from modalign.data.stream import StreamReader, check_urls, open_stream
 from modalign.errors import BadSample, ModalignError
 
 
@@ -113,3 +114,18 @@ def test_braces_are_expanded():
         check_urls([])
     with pytest.raises(ModalignError, match="num_samples"):
         StreamReader("a.tar", 0)
+
+
+def test_a_recipe_is_streamed_from_its_addresses_or_its_own_tars(tmp_path, make_split, make_recipe_object):
+    folder = make_split(tmp_path / "greys" / "train").parent
+    assert len(open_stream(make_recipe_object(), folder, "train")) == 20
+    urls = {"train": str(folder / "train" / "shard-{000000..000002}.tar")}
+    streamed = make_recipe_object(urls=urls, splits={"train": 1000})
+    reader = open_stream(streamed, tmp_path / "nowhere", "train")
+    assert (len(reader), len(reader.urls)) == (1000, 3)
+    assert reader.read(0).key.startswith("s")
+    assert recipe_digest(streamed, tmp_path / "nowhere", ["train"]) != recipe_digest(
+        make_recipe_object(), folder, ["train"]
+    )
+    with pytest.raises(ModalignError, match=r"splits.train must say its size"):
+        open_stream(make_recipe_object(urls=urls), folder, "train")

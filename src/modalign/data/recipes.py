@@ -36,6 +36,9 @@ class Recipe(BaseModel):
     text: str = "json"
     variant_key: str | None = None
     splits: dict[str, int | None] = {}
+    """Split to its number of samples, where that is known."""
+    urls: dict[str, str | list[str]] = {}
+    """Split to the addresses of tars that are streamed, braces allowed; such a split needs its number of samples."""
     folder: str
     make: dict[str, Any] | None = None
 
@@ -104,9 +107,16 @@ def recipe_digest(recipe: Recipe, folder: Path | str, splits: Iterable[str]) -> 
         "media": list(recipe.media.items()),
         "text": recipe.text,
         "variant_key": recipe.variant_key,
-        "splits": {split: read_manifest(Path(folder) / split, make_hint(recipe)).digest for split in sorted(splits)},
+        "splits": {split: _split_digest(recipe, Path(folder), split) for split in sorted(splits)},
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _split_digest(recipe: Recipe, folder: Path, split: str) -> str:
+    """What identifies a split: its shards' content, or for a streamed one only its addresses and declared size."""
+    if split in recipe.urls:
+        return json.dumps([recipe.urls[split], recipe.splits.get(split)])
+    return read_manifest(folder / split, make_hint(recipe)).digest
 
 
 def make_hint(recipe: Recipe) -> str:

@@ -10,13 +10,16 @@ import random
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import get_worker_info
 
 from modalign.data.extensions import MEDIA_EXTENSIONS, TEXT_EXTENSIONS
+from modalign.data.manifest import read_manifest
 from modalign.data.order import derive_seed
 from modalign.data.reader import RawSample
+from modalign.data.recipes import Recipe, make_hint
 from modalign.errors import BadSample, ModalignError
 
 log = logging.getLogger(__name__)
@@ -125,6 +128,18 @@ class StreamReader:
         self._failures += 1
         if self._failures > 2 * len(self.urls) + 8:
             raise ModalignError(f"no shard can be streamed; the last one was {url}: {reason}")
+
+
+def open_stream(recipe: Recipe, folder: Path | str, split: str, seed: int = 0, rank: int = 0) -> StreamReader:
+    """A recipe's split as a stream: from its `urls`, or from the tars below `folder` where it names none."""
+    if split not in recipe.urls:
+        manifest = read_manifest(Path(folder) / split, make_hint(recipe))
+        tars = Path(manifest.tars) if manifest.tars else Path(folder) / split
+        return StreamReader([str(tars / shard.name) for shard in manifest.shards], manifest.samples, seed, rank)
+    count = recipe.splits.get(split)
+    if count is None:
+        raise ModalignError(f"recipe {recipe.name}: split {split} is streamed, so splits.{split} must say its size")
+    return StreamReader(recipe.urls[split], count, seed, rank)
 
 
 def _is_known(name: str) -> bool:

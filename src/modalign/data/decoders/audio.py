@@ -1,4 +1,8 @@
-"""Sound to log-mel spectrograms as Kaldi makes them: soundfile reads, plain torch does the rest."""
+"""Sound to log-mel spectrograms as Kaldi makes them: soundfile reads, NumPy does the rest.
+
+NumPy and not torch, because torch's sums and products depend, in their last bits, on the number of threads: a sample
+would differ between a loader's worker and the main process.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,10 @@ from modalign.data.decoders.settings import check_above_zero, check_counts
 
 _PREEMPHASIS = 0.97
 _SINC_ZEROS = 16
+_RESAMPLE_CHUNK = 1 << 16
+_RATES_HZ = range(1000, 384_001)
 _UNKNOWN_LENGTH = 1 << 40
+_STREAMED_WAV = 0xFFFFFF00
 
 
 class SpectrogramDecoder:
@@ -56,82 +63,103 @@ class SpectrogramDecoder:
         wave = resample(wave, rate_hz, self.rate_hz)
         if len(wave) < self.window:
             raise ValueError(f"{len(wave)} samples at {self.rate_hz} Hz are less than one window of {self.window}")
-        mel = log_mel(wave - wave.mean(), self.rate_hz, self.num_mels, self.window, self.hop, self.low_hz)
-        mel = (self._fit(mel, rng) - self.mean) / self.std
-        return self._mask(mel, rng)[None]
+        wave = self._crop(wave - wave.mean(), rng)
+        mel = log_mel(wave, self.rate_hz, self.num_mels, self.window, self.hop, self.low_hz)
+        mel = np.pad(mel, ((0, 0), (0, self.num_frames - mel.shape[1])))
+        return torch.from_numpy(self._mask((mel - np.float32(self.mean)) / np.float32(self.std), rng)[None])
 
-    def _fit(self, mel: Tensor, rng: Generator | None) -> Tensor:
-        spare = mel.shape[1] - self.num_frames
-        if spare <= 0:
-            return torch.nn.functional.pad(mel, (0, -spare))
-        start = int(rng.integers(spare + 1)) if self.random_crop and rng is not None else 0
-        return mel[:, start : start + self.num_frames]
+    def _crop(self, wave: np.ndarray, rng: Generator | None) -> np.ndarray:
+        """What num_frames windows need of the wave, from its start or from a random frame on."""
+        spare = (len(wave) - self.window) // self.hop + 1 - self.num_frames
+        start = int(rng.integers(spare + 1)) if self.random_crop and spare > 0 and rng is not None else 0
+        first = start * self.hop
+        return wave[first : first + self.window + (self.num_frames - 1) * self.hop]
 
-    def _mask(self, mel: Tensor, rng: Generator | None) -> Tensor:
+    def _mask(self, mel: np.ndarray, rng: Generator | None) -> np.ndarray:
         if rng is None:
             return mel
-        for axis, widest in ((0, self.mask_mels), (1, self.mask_frames)):
+        for bands, widest in ((mel, self.mask_mels), (mel.T, self.mask_frames)):
             if widest:
-                width = int(rng.integers(min(widest, mel.shape[axis]) + 1))
-                mel.narrow(axis, int(rng.integers(mel.shape[axis] - width + 1)), width).zero_()
+                width = int(rng.integers(min(widest, len(bands)) + 1))
+                first = int(rng.integers(len(bands) - width + 1))
+                bands[first : first + width] = 0
         return mel
 
 
-def read_sound(data: bytes) -> tuple[Tensor, int]:
+def read_sound(data: bytes) -> tuple[np.ndarray, int]:
     """The mean over channels as float32 [samples] in -1..1, and the rate in Hz; raises ValueError."""
-    with undecodable("sound", soundfile.LibsndfileError, RuntimeError):
+    with undecodable("sound"):
+        if _wav_is_short(data):
+            raise ValueError(f"it ends after {len(data)} bytes, before its declared end")
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             declared, rate_hz = file.frames, file.samplerate
+            if rate_hz not in _RATES_HZ:
+                raise ValueError(f"a rate of {rate_hz} Hz")
             wave = file.read(dtype="float32", always_2d=True)
         if not len(wave) or len(wave) < declared < _UNKNOWN_LENGTH:
             raise ValueError(f"{len(wave)} of the {declared} samples that it declares")
-    return torch.from_numpy(finite(wave, "sound").mean(axis=1)), rate_hz
+    return finite(wave, "sound").mean(axis=1), rate_hz
 
 
-def log_mel(wave: Tensor, rate_hz: int, num_mels: int, window: int, hop: int, low_hz: float) -> Tensor:
+def _wav_is_short(data: bytes) -> bool:
+    """Whether a WAV file is shorter than its header says, which libsndfile does not mind."""
+    return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little") < _STREAMED_WAV
+
+
+def log_mel(wave: np.ndarray, rate_hz: int, num_mels: int, window: int, hop: int, low_hz: float) -> np.ndarray:
     """Log-mel energies [num_mels, frames] of a wave; window and hop in samples, whole windows only (Kaldi's rule)."""
-    frames = wave.unfold(0, window, hop)
-    frames = frames - frames.mean(dim=1, keepdim=True)
-    before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-    shaped = (frames - _PREEMPHASIS * before) * torch.hann_window(window, periodic=False)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    shaped = (frames - np.float32(_PREEMPHASIS) * before) * np.hanning(window).astype(np.float32)
     size = 1 << (window - 1).bit_length()
-    power = torch.fft.rfft(shaped, n=size).abs().square()
-    energies = power @ mel_bank(rate_hz, num_mels, size, low_hz)
-    return energies.clamp_min(torch.finfo(torch.float32).eps).log().T.contiguous()
+    power = np.square(np.abs(np.fft.rfft(shaped, n=size))).T.astype(np.float32)
+    energies = np.empty((num_mels, len(frames)), np.float32)
+    for number, (first, weights) in enumerate(mel_bank(rate_hz, num_mels, size, low_hz)):
+        energies[number] = (power[first : first + len(weights)] * weights[:, None]).sum(axis=0)
+    return np.log(np.maximum(energies, np.finfo(np.float32).eps))
 
 
 @lru_cache(maxsize=8)
-def mel_bank(rate_hz: int, num_mels: int, size: int, low_hz: float) -> Tensor:
-    """Triangles [size / 2 + 1, num_mels], even on the scale 1127 ln(1 + f / 700) from low_hz to half the rate."""
+def mel_bank(rate_hz: int, num_mels: int, size: int, low_hz: float) -> list[tuple[int, np.ndarray]]:
+    """Triangles, even on the scale 1127 ln(1 + f / 700) from low_hz to half the rate: first bin, and weights."""
 
-    def mel(hz: Tensor) -> Tensor:
-        return 1127 * torch.log1p(hz / 700)
+    def mel(hz: float | np.ndarray) -> np.ndarray:
+        return 1127 * np.log1p(np.asarray(hz) / 700)
 
-    low, high = mel(torch.tensor([low_hz, rate_hz / 2], dtype=torch.float64)).tolist()
-    edges = torch.linspace(low, high, num_mels + 2, dtype=torch.float64)
-    places = mel(torch.arange(size // 2 + 1, dtype=torch.float64) * rate_hz / size)[:, None]
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    filters = torch.minimum((places - left) / (centre - left), (right - places) / (right - centre)).clamp_min(0)
-    filters[-1] = 0  # Kaldi leaves the highest bin out
-    return filters.float()
+    edges = np.linspace(mel(low_hz), mel(rate_hz / 2), num_mels + 2)
+    places = mel(np.arange(size // 2) * rate_hz / size)  # Kaldi leaves the highest bin out
+    filters = []
+    for left, centre, right in zip(edges, edges[1:], edges[2:], strict=False):
+        weights = np.minimum((places - left) / (centre - left), (right - places) / (right - centre)).clip(0)
+        (bins,) = weights.nonzero()
+        first, end = (bins[0], bins[-1] + 1) if len(bins) else (0, 0)
+        filters.append((int(first), weights[first:end].astype(np.float32)))
+    return filters
 
 
-def resample(wave: Tensor, from_hz: int, to_hz: int) -> Tensor:
+def resample(wave: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     """The wave at another rate, by a Hann-windowed sinc that keeps what both rates can hold."""
     if from_hz == to_hz:
         return wave
-    kernels, step, pad = _sinc_kernels(from_hz // math.gcd(from_hz, to_hz), to_hz // math.gcd(from_hz, to_hz))
-    padded = torch.nn.functional.pad(wave[None, None], (pad, pad + step))
-    phases = torch.nn.functional.conv1d(padded, kernels[:, None], stride=step)[0]
-    return phases.T.reshape(-1)[: math.ceil(len(wave) * to_hz / from_hz)]
+    step, num_phases = from_hz // math.gcd(from_hz, to_hz), to_hz // math.gcd(from_hz, to_hz)
+    weights = _sinc_weights(step, num_phases)
+    taps = weights.shape[1]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(wave, (taps // 2, taps // 2 + 1)), taps)
+    count = math.ceil(len(wave) * to_hz / from_hz)
+    resampled = np.empty(count, np.float32)
+    for first in range(0, count, _RESAMPLE_CHUNK):
+        places = np.arange(first, min(first + _RESAMPLE_CHUNK, count))
+        resampled[places] = (windows[places * step // num_phases] * weights[places % num_phases]).sum(axis=1)
+    return resampled
 
 
-@lru_cache(maxsize=8)
-def _sinc_kernels(step: int, num_phases: int) -> tuple[Tensor, int, int]:
-    """One filter for each of num_phases output places between two strides of `step` inputs, and their padding."""
+@lru_cache(maxsize=4)
+def _sinc_weights(step: int, num_phases: int) -> np.ndarray:
+    """Weights [num_phases, taps] of the inputs around each output place, which lies `step / num_phases` inputs on."""
     cutoff = 0.98 * min(1.0, num_phases / step)
-    pad = math.ceil(_SINC_ZEROS / cutoff)
-    places = np.arange(-pad, pad + step + 1)[None] - (np.arange(num_phases) * step / num_phases)[:, None]
-    inside = np.clip(places * cutoff / _SINC_ZEROS, -1, 1)
-    kernels = np.sinc(places * cutoff) * cutoff * np.cos(inside * math.pi / 2) ** 2
-    return torch.from_numpy(kernels.astype(np.float32)), step, pad
+    reach = math.ceil(_SINC_ZEROS / cutoff)
+    between = (np.arange(num_phases) * step % num_phases) / num_phases
+    places = (np.arange(-reach, reach + 1)[None] - between[:, None]) * cutoff
+    shape = np.cos(np.clip(places / _SINC_ZEROS, -1, 1) * math.pi / 2) ** 2
+    return (np.sinc(places) * shape * cutoff).astype(np.float32)

@@ -34,7 +34,7 @@ class PointDecoder:
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no cloud."""
         if data.startswith(b"ply"):
-            with undecodable("point cloud (.ply)", KeyError, IndexError):
+            with undecodable("point cloud (.ply)"):
                 cloud = _read_ply(data)
         else:
             cloud = read_array(data, "point cloud")
@@ -78,7 +78,7 @@ def _read_ply(data: bytes) -> np.ndarray:
     if len(vertices) < count:
         raise ValueError(f"{len(vertices)} of the {count} points that it declares")
     columns = [vertices[axis] for axis in ("x", "y", "z")]
-    if "red" in kind.names:
+    if "red" in (kind.names or ()):
         divisor = 255 if kind["red"] == np.dtype("u1") else 1
         columns += [vertices[colour] / np.float32(divisor) for colour in ("red", "green", "blue")]
     return finite(np.stack(columns, axis=1), "point cloud")

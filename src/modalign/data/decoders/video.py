@@ -42,7 +42,7 @@ class VideoDecoder:
 
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no video or a broken one."""
-        with undecodable("video", av.error.FFmpegError):
+        with undecodable("video"):
             frames = self._chosen(data, rng)
         box = self.crop.box(frames[0].width, frames[0].height, rng)
         pictures = [self.crop.cut(frame, box) for frame in frames]
