@@ -129,7 +129,9 @@ def batch_of(samples: Sequence[Sequence[str | tuple[str, float]]], media: dict[s
             weights += [weight] * len(new)
         layout.append(tuple(segments))
     keys = tuple(f"s{i}" for i in range(len(samples)))
-    return Batch(media, tuple(layout), torch.tensor(ids, dtype=torch.long), torch.tensor(weights, dtype=torch.float32), keys)
+    return Batch(
+        media, tuple(layout), torch.tensor(ids, dtype=torch.long), torch.tensor(weights, dtype=torch.float32), keys
+    )
 
 
 @pytest.fixture

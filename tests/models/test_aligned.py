@@ -76,6 +76,17 @@ def test_a_sample_never_reaches_another(make_model, batch):
     assert before[1] != after[1]
 
 
+def test_a_frozen_encoder_and_language_model_may_be_kept_in_half_precision(make_model, batch):
+    model = make_model()
+    plan_freeze(model, ["tokenizers", "positions", "projectors"]).apply(model)
+    model.encoders.bfloat16()
+    model.llm.bfloat16()
+    output = model.loss(batch)
+    output.loss_sum.backward()
+    assert output.loss_sum.dtype == torch.float32
+    assert model.tokenizers["visual"].conv.weight.grad.abs().sum() > 0
+
+
 def test_generation_gives_text_up_to_a_stop_string(make_model, make_batch, make_media, text_tokenizer):
     model = make_model(["image"]).eval()
     prompts = make_batch([[("<bos>", 0), "image"], [("<bos>", 0), "image", ("a red", 0)]], make_media("image", count=2))

@@ -37,6 +37,17 @@ def test_a_phase_starts_from_its_parents_tensors(make_model, parent_state):
     assert all(torch.equal(model.state_dict()[n], t) for n, t in parent_state.items())
 
 
+def test_what_the_parent_has_and_the_model_has_not_is_reported(make_model):
+    model = make_model(["image"], num_experts=1)
+    copied = start_from_parent(
+        model, flat_state(make_model(["image"]), "projectors.upm.experts.0", "projectors.upm.experts.2")
+    )
+    assert [(c.rule, c.source) for c in copied] == [
+        ("parent", "projectors.upm.experts.0"),
+        ("left_out", "projectors.upm.experts.2"),
+    ]
+
+
 def test_the_one_expert_is_copied_to_all(make_model, parent_state):
     model = make_model(["image"])
     copied = start_from_parent(model, parent_state, [ExpertsFromParent("upm")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -103,14 +104,17 @@ class ModalityFromModality:
 def start_from_parent(model: nn.Module, parent_state: Mapping[str, Tensor], rules: Sequence[Rule] = ()) -> list[Copied]:
     """Gives the model its parent's tensors (those under names that it has), then applies the rules in order.
 
-    A rule that copies nothing is an error, and so is a parent of which nothing fits.
+    A rule that copies nothing is an error, and so is a parent of which nothing fits. What the parent has and the
+    model has not is reported as `left_out`.
     """
     state = model.state_dict()
     inherited = {name: tensor for name, tensor in parent_state.items() if name in state}
     if parent_state and not inherited:
         raise ModalignError(f"nothing of the parent fits this model; its first tensor is {next(iter(parent_state))}")
     copy_tensors(state, inherited, "the parent")
-    done = _by_part(inherited)
+    done = [Copied("parent", part, part, count) for part, count in _by_part(inherited).items()]
+    dropped = _by_part(name for name in parent_state if name not in state)
+    done += [Copied("left_out", "", part, count) for part, count in dropped.items()]
     for rule in rules:
         copied = rule.apply(model, frozenset(inherited))
         if not sum(c.tensors for c in copied):
@@ -119,11 +123,8 @@ def start_from_parent(model: nn.Module, parent_state: Mapping[str, Tensor], rule
     return done
 
 
-def _by_part(names: Iterable[str]) -> list[Copied]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[part_of(name)] = counts.get(part_of(name), 0) + 1
-    return [Copied("parent", part, part, count) for part, count in counts.items()]
+def _by_part(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(part_of(name) for name in names))
 
 
 def _numbers(names: Iterable[str], prefix: str) -> list[int]:

@@ -61,7 +61,9 @@ class OpenClipTower(nn.Module):
                 f"{tokens.shape[1]} tokens came, but there are positions for {table.shape[0] - 1}; "
                 "give the modality learned positions of its own, or change the tokenizer's sizes"
             )
-        first = self.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+        # A frozen tower may be kept in half precision in front of tokenizers and projectors that train in full.
+        tokens = tokens.to(self.class_embedding.dtype)
+        first = self.class_embedding.expand(tokens.shape[0], 1, -1)
         embedded = torch.cat([first, tokens], dim=1) + table.to(tokens.dtype)
         return self.ln_post(self.transformer(self.ln_pre(embedded)))
 

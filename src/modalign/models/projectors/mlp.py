@@ -23,7 +23,7 @@ class MlpPort(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features [..., width_in] to [..., width_out]."""
-        return self.out_norm(self.fc2(self.act(self.fc1(x))))
+        return self.out_norm(self.fc2(self.act(self.fc1(x.to(self.fc1.weight.dtype)))))
 
 
 class MlpProjector(nn.Module):

@@ -35,7 +35,7 @@ class Port(nn.Module):
 
     def enter(self, features: Float[Tensor, "N L _"]) -> Float[Tensor, "N L D"]:
         """Features into the experts' width."""
-        return self.in_norm(self.in_proj(features))
+        return self.in_norm(self.in_proj(features.to(self.in_proj.weight.dtype)))
 
     def leave(self, mixed: Float[Tensor, "N Q D"]) -> Float[Tensor, "N Q2 _"]:
         """Query tokens into the language model's width, between their tags."""

@@ -41,7 +41,7 @@ def load_published(
         raise unknown_name("dtype", dtype, DTYPES, "load_published")
     state = read_state(paths)
     found = infer_sizes(state, sizes)
-    with _default_dtype(DTYPES[dtype]):
+    with default_dtype(DTYPES[dtype]):
         model = build_published(found, text_tokenizer)
     copy_tensors(model.state_dict(), to_ours(state, found), "the released checkpoint")
     return model
@@ -55,13 +55,16 @@ def write_published(
     `like` is the released file that it came from: what that holds beside the model (CLIP's text side) and its dtypes
     are taken from there.
     """
-    target = Path(path)
     original = read_state(like) if like is not None else {}
-    ours = model.state_dict()
     state = {name: tensor for name, tensor in original.items() if name.startswith(BESIDE)}
-    state |= to_released(ours, sizes_of(model))
-    typed = {name: t.to(original[name].dtype) if name in original else t for name, t in state.items()}
-    flat = {name: t.detach().cpu().contiguous().clone() for name, t in typed.items()}
+    state |= to_released(model.state_dict(), sizes_of(model))
+    write_state({name: t.to(original[name].dtype) if name in original else t for name, t in state.items()}, path)
+
+
+def write_state(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Writes tensors into a file of the kind that its suffix names."""
+    target = Path(path)
+    flat = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
     if target.suffix == ".safetensors":
         save_file(flat, str(target))
     elif target.suffix in SUFFIXES:
@@ -148,7 +151,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New parameters have this dtype within it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
