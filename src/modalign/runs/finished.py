@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from modalign.errors import ModalignError
 from modalign.runs.checks import finished_run
 from modalign.runs.folder import RunFolder, place_run
+from modalign.runs.manifest import Manifest, read_manifest
 
 
 class Named(Protocol):
@@ -43,3 +45,17 @@ def answer_if_finished(
             return None
         lines.append(f"finished already: {folder.path} (fresh=true starts another beside it)")
     return "\n".join(lines)
+
+
+def answering_run(folder: Path) -> Manifest:
+    """The manifest of a run that can be measured and asked: finished, with modalities aligned to a language model."""
+    manifest = read_manifest(folder)
+    if "new" not in manifest.spec:
+        raise ModalignError(
+            f"run {manifest.name} made a backbone (stage {manifest.stage}): it has no results and answers nothing; name "
+            f"a run of a later stage"
+        )
+    if manifest.status != "finished":
+        again = f"`{' '.join(manifest.command)}`" if manifest.command else "the command that made it"
+        raise ModalignError(f"run {manifest.name} is {manifest.status}, not finished: {again} continues it")
+    return manifest
