@@ -54,6 +54,7 @@ class ModalitySettings(Strict):
     start: StartValues = StartValues()
     learning_rate_scale: Positive = 1.0
     recipes: tuple[str, ...] = ()
+    display: dict[str, Any] = {}
 
     @field_validator("tokenizer")
     @classmethod

@@ -188,7 +188,7 @@ class Planner:
             "experts": experts,
             "noise": settings.curriculum.expert_noise,
             "model": settings.model.model_dump(exclude={"name", "backbones", "make_missing"}),
-            "modalities": {n: {k: v for k, v in o.items() if k not in ("title", "recipes")} for n, o in own.items()},
+            "modalities": {n: {k: v for k, v in o.items() if k not in ("title", "recipes", "display")} for n, o in own.items()},
             "evaluation": settings.evaluation.model_dump(exclude={"batch_size"}),
             "measured": [list(settings.data.pairs), settings.data.text_loss],
         }

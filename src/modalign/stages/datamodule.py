@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 import lightning.pytorch as pl
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.collate import Collator
 from modalign.data.dataset import SliceDataset, Source
 from modalign.errors import ModalignError
 from modalign.types import Batch
+
+
+class SlicesFrom(Sampler[int]):
+    """Slice numbers from `first` on; its length is the whole phase's, since Lightning counts batches from the start."""
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first = first
+        self.total = total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.total))
+
+    def __len__(self) -> int:
+        return self.total
 
 
 class CurriculumData(pl.LightningDataModule):
@@ -58,7 +72,7 @@ class CurriculumData(pl.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=None,
-            sampler=range(first, self.total_steps * self.slices_per_step),
+            sampler=SlicesFrom(first, self.total_steps * self.slices_per_step),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             prefetch_factor=4 if self.workers else None,

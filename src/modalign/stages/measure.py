@@ -11,6 +11,7 @@ import torch
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.data.templates import CaptionTemplate, TextTemplate
+from modalign.evaluation.attributes import attribute_hits
 from modalign.evaluation.evaluate import Asked, Generator, score_answers, score_captions, text_loss
 from modalign.evaluation.items import Item, load_items, vocabulary
 from modalign.evaluation.scores import Results, Score, ShownSample, TextLoss, results_bytes
@@ -27,6 +28,7 @@ class Measure:
         self.sources = sources
         self.settings = sources.settings
         self._items: dict[tuple[str, str], list[Item]] = {}
+        self._kinds: dict[str, dict[str, list[str]]] = {}
 
     def __call__(self, spec: RunSpec, model: Any, folder: RunFolder) -> Results:
         """Measure the model of a finished training and write results.json and the samples it shows."""
@@ -83,6 +85,7 @@ class Measure:
         recipes = self.sources.book.alignment_recipes(modality)
         splits = self.settings.evaluation.splits
         kinds = vocabulary(self.items(name, split) for name in recipes for split in splits)
+        self._kinds[modality] = kinds
         scores: list[Score] = []
         shown: list[tuple[str, str, Asked]] = []
         for split in splits:
@@ -150,6 +153,16 @@ class Measure:
                 (folder.path / file).parent.mkdir(exist_ok=True)
                 write_atomic(folder.path / file, data)
             paths[sense] = str(file)
-        references = asked.references or ("",)
-        right = None
-        return ShownSample(modality, split, asked.item.key, paths, references[0], asked.generated, asked.question, right)
+        declared = {sense: self.settings.modalities[sense].display for sense in paths}
+        return ShownSample(
+            modality, split, asked.item.key, paths, asked.references[0] if asked.references else "", asked.generated,
+            asked.question, self._right(modality, asked),
+            {sense: str(shown["kind"]) for sense, shown in declared.items() if "kind" in shown},
+            {sense: {k: v for k, v in shown.items() if k != "kind"} for sense, shown in declared.items()},
+        )
+
+    def _right(self, modality: str, asked: Asked) -> bool | None:
+        """A caption is right where it names every attribute; an answer where it is the expected one (left to the report)."""
+        if asked.references != asked.item.references or not asked.item.attributes:
+            return None
+        return all(attribute_hits(asked.generated, asked.item.attributes, self._kinds[modality]).values())

@@ -33,6 +33,7 @@ from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine
 from modalign.stages.measure import Measure
 from modalign.stages.sources import SourceBook, template_of
+from modalign.stages.speakable import warn_where_unspeakable
 from modalign.stages.text_vocabulary import train_vocabulary
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ class PhaseRun:
                 data = self._data(model)
                 manifest = self._manifest(model, plan, copied)
                 write_manifest(self.folder.path, manifest)
+                if self.stage.backbone is None:
+                    manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
                 self._train(module, data, time, flag)
                 self._prove(manifest, module, before)

@@ -40,7 +40,7 @@ class SourceBook:
 
     def ensure(self, names: Sequence[str]) -> None:
         """Make the shards of generated recipes that are not there; for others say what is missing and how to make it."""
-        missing = [name for name in names if not self._present(name)]
+        missing = [name for name in names if not self.present(name)]
         generated = [name for name in missing if self.book.is_generated(name)]
         for name in missing:
             if name not in generated:
@@ -66,7 +66,8 @@ class SourceBook:
         """The digest of the training split's shards."""
         return ShardReader(self.book.folder(name) / "train").digest
 
-    def _present(self, name: str) -> bool:
+    def present(self, name: str) -> bool:
+        """Whether the recipe's shards are there."""
         folder = self.book.folder(name)
         if not self.book.is_generated(name):
             return (folder / "train" / MANIFEST_NAME).is_file()
