@@ -25,7 +25,7 @@ SUMMARY = """Ask a run about files of its sensors: one option a modality (--imag
 order in which the model shall see them. A run of align has learned no questions: it says a caption."""
 EXAMPLES = (
     'modalign ask runs/instruct-1a2b3c4d --audio knock.flac "how loud is the sound?"',
-    'modalign ask runs/instruct-1a2b3c4d --image a.jpg --audio a.flac "how big is it and how loud is the sound?"',
+    'modalign ask runs/instruct-1a2b3c4d --image a.jpg --audio a.flac "how big is it and how loud is it?"',
     "modalign ask runs/align-fmri-1a2b3c4d --fmri scan.npy --variant fmri=one",
 )
 
@@ -124,7 +124,8 @@ def _question(
         raise ModalignError(f"{len(words)} questions were given ('{words[0]}', '{words[1]}'): put one in quotes")
     if not modalities and not (chat and words):
         options = " or ".join(f"--{modality} FILE" for modality in _modalities(manifest))
-        raise ModalignError(f"nothing to ask about: give {options}" + (", or a question in words alone" if chat else ""))
+        more = ", or a question in words alone" if chat else ""
+        raise ModalignError(f"nothing to ask about: give {options}{more}")
     if not chat:
         if words:
             raise ModalignError(

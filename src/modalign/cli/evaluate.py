@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
 def _parser() -> VerbParser:
     parser = VerbParser("evaluate", SUMMARY, EXAMPLES)
     parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("--out", metavar="DIR", type=Path, help="write the results to DIR/<run's name> and leave the run as it is")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write to DIR/<run's name>, leave the run as it is")
     parser.add_argument("--world", metavar="NAME", help="measure on another world (needs --out)")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (paths.data)")
     parser.add_argument("--all", action="store_true", help="print CIDEr, BLEU-4 and ROUGE-L too")

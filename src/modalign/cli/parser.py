@@ -44,7 +44,7 @@ class VerbParser(argparse.ArgumentParser):
         self.add_argument("--world", metavar="NAME", help="which embedded world: standard, hard, tiny (world=NAME)")
         self.add_argument("--config-dir", metavar="DIR", type=Path, help="a folder of own YAML files, as in conf/")
         if words:
-            self.add_argument("settings", nargs="*", default=[], metavar="key=value", help="any setting, as in train.py")
+            self.add_argument("settings", nargs="*", default=[], metavar="key=value", help="settings, as in train.py")
 
 
 def read_settings(options: argparse.Namespace, extra: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:

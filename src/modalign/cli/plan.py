@@ -12,13 +12,14 @@ from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner, RunSpec
 from modalign.runs.finished import locate
 
-SUMMARY = """Print the runs that `python train.py` with the same settings would make or reuse: order, steps, the share of
-each recipe in the mixture, and what is there already. Nothing is made."""
+SUMMARY = """Print the runs that `python train.py` with the same settings would make or reuse: order, steps, the share
+of each recipe in the mixture, and what is there already. Nothing is made."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print one row a run."""
-    parser = VerbParser("plan", SUMMARY, ["modalign plan stage=align modality=audio", "modalign plan curriculum=onellm"])
+    examples = ["modalign plan stage=align modality=audio", "modalign plan curriculum=onellm"]
+    parser = VerbParser("plan", SUMMARY, examples)
     parser.add_settings()
     options = parser.parse(arguments)
     settings, _ = read_settings(options)
@@ -29,7 +30,8 @@ def run(arguments: Sequence[str]) -> int:
         batch = settings.stages[spec.stage].slice_size * settings.stages[spec.stage].slices_per_step
         asked = "asked for" if spec.requested else "stood on"
         state = folder.status() or "missing"
-        rows.append([str(number), folder.name, asked, state, count(spec.steps), count(spec.steps * batch), mixture(spec)])
+        numbers = [count(spec.steps), count(spec.steps * batch)]
+        rows.append([str(number), folder.name, asked, state, *numbers, mixture(spec)])
     print_table(("", "run", "", "state", "steps", "samples", "mixture"), rows, numbers=(4, 5))
     open_runs = sum(row[3] != "finished" for row in rows)
     say(f"{len(rows)} runs, {open_runs} to be made below {settings.paths.runs}" if open_runs else "all are finished")

@@ -52,8 +52,8 @@ def answering_run(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if "new" not in manifest.spec:
         raise ModalignError(
-            f"run {manifest.name} made a backbone (stage {manifest.stage}): it has no results and answers nothing; name "
-            f"a run of a later stage"
+            f"run {manifest.name} made a backbone (stage {manifest.stage}): it has no results and answers nothing; "
+            f"name a run of a later stage"
         )
     if manifest.status != "finished":
         again = f"`{' '.join(manifest.command)}`" if manifest.command else "the command that made it"

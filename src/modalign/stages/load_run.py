@@ -105,7 +105,8 @@ def fill(model: AlignedModel, tensors: Mapping[str, Tensor], elsewhere: tuple[st
     for part, names in expected.items():
         if part not in held and part not in elsewhere and names:
             raise ModalignError(
-                f"run {run}: no run of its lineage holds part {part} (tensor {next(iter(names))}), which its model needs"
+                f"run {run}: no run of its lineage holds part {part} (tensor {next(iter(names))}), "
+                f"which its model needs"
             )
     load_parts(model, held)
 
