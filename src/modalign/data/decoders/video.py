@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
@@ -51,33 +53,36 @@ class VideoDecoder:
         )
 
     def _chosen(self, data: bytes, rng: Generator | None) -> list[Image.Image]:
-        total = _declared_frames(data) or sum(1 for _ in _decoded(data))
-        if total < 1:
-            raise ValueError("no frames in it")
-        places = np.zeros(self.num_frames) + 0.5
-        if self.jitter and rng is not None:
-            places = rng.random(self.num_frames)
-        chosen = np.floor((np.arange(self.num_frames) + places) * total / self.num_frames).astype(int)
-        wanted, found = set(chosen.tolist()), {}
-        for number, frame in enumerate(_decoded(data)):
-            if number in wanted:
-                found[number] = frame.to_image()
-            if number >= chosen[-1]:
-                break
-        if missing := sorted(wanted - found.keys()):
-            raise ValueError(f"it ends before frame {missing[0]} of the {total} that it declares")
-        return [found[number] for number in chosen.tolist()]
+        with _open(data) as container:
+            total = container.streams.video[0].frames or _count(data)
+            if total < 1:
+                raise ValueError("no frames in it")
+            places = np.full(self.num_frames, 0.5)
+            if self.jitter and rng is not None:
+                places = rng.random(self.num_frames)
+            chosen = np.floor((np.arange(self.num_frames) + places) * total / self.num_frames).astype(int).tolist()
+            found, reformatter = {}, VideoReformatter()  # one for all frames: its set-up costs more than its work
+            for number, frame in enumerate(container.decode(video=0)):
+                if number in chosen:
+                    found[number] = Image.fromarray(reformatter.reformat(frame, format="rgb24").to_ndarray())
+                if number >= chosen[-1]:
+                    break
+        for number in chosen:
+            if number not in found:
+                raise ValueError(f"it ends before frame {number} of the {total} that it declares")
+        return [found[number] for number in chosen]
 
 
-def _declared_frames(data: bytes) -> int:
+@contextmanager
+def _open(data: bytes) -> Iterator[av.container.InputContainer]:
     with av.open(io.BytesIO(data), mode="r") as container:
-        if not container.streams.video:
-            raise ValueError("no video stream in it")
-        return container.streams.video[0].frames
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            raise ValueError("no video stream in it that can be decoded")
+        container.streams.video[0].codec_context.thread_count = 1  # the loader's workers are the parallelism
+        yield container
 
 
-def _decoded(data: bytes) -> Iterator[av.VideoFrame]:
-    with av.open(io.BytesIO(data), mode="r") as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # the loader's workers are the parallelism
-        yield from container.decode(stream)
+def _count(data: bytes) -> int:
+    """The number of frames of a container that does not declare it: all of them are decoded for that."""
+    with _open(data) as container:
+        return sum(1 for _ in container.decode(video=0))
