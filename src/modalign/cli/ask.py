@@ -21,11 +21,11 @@ from modalign.runs.manifest import Manifest
 if TYPE_CHECKING:
     from modalign.types import MediaSpan
 
-SUMMARY = """Ask a run about files of its sensors: one option a modality (--image FILE …), as often as you like and in the
-order in which the model shall see them. A run of align has learned no questions: it says a caption."""
+SUMMARY = """Ask a run about files of its sensors: one option a modality (--image FILE …), as often as you like and in
+the order in which the model shall see them. A run of align has learned no questions: it says a caption."""
 EXAMPLES = (
     'modalign ask runs/instruct-1a2b3c4d --audio knock.flac "how loud is the sound?"',
-    'modalign ask runs/instruct-1a2b3c4d --image a.jpg --audio a.flac "how big is it and how loud is it?"',
+    'modalign ask runs/instruct-1a2b3c4d --image a.jpg --audio a.flac "how big is it?"',
     "modalign ask runs/align-fmri-1a2b3c4d --fmri scan.npy --variant fmri=one",
 )
 
