@@ -48,7 +48,7 @@ def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> 
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("config", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _translated(error, arguments) from None
+        raise _translated(error, arguments, config_dir) from None
 
 
 def modality_overrides(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
@@ -60,26 +60,26 @@ def modality_overrides(arguments: Sequence[str], config_dir: Path | None = None)
 
 def modality_names(folder: str, config_dir: Path | None = None) -> list[str]:
     """Names of the modalities declared in a set, the shipped ones and those of `config_dir`."""
-    roots = [conf_folder(), *([config_dir] if config_dir else [])]
-    return sorted({path.stem for root in roots for path in (root / "modalities" / folder).glob("*.yaml")})
+    return options(f"modalities/{folder}", config_dir)
 
 
 def modality_set(arguments: Sequence[str], config_dir: Path | None = None) -> str:
     """The set named by the chosen model's YAML (`model=`, possibly through `experiment=`)."""
-    chosen = chosen_group("model", arguments) or "embedded"
-    for root in [*([config_dir] if config_dir else []), conf_folder()]:
+    chosen = chosen_group("model", arguments, config_dir) or "embedded"
+    for root in _roots(config_dir):
         path = root / "model" / f"{chosen}.yaml"
         if path.is_file():
             return str((yaml.safe_load(path.read_text()) or {}).get("modality_set", chosen))
-    raise unknown_name("model", chosen, options("model"))
+    raise unknown_name("model", chosen, options("model", config_dir))
 
 
-def chosen_group(group: str, arguments: Sequence[str]) -> str | None:
+def chosen_group(group: str, arguments: Sequence[str], config_dir: Path | None = None) -> str | None:
     """The last `group=name` on the command line, or in the experiment that it names."""
     found = None
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "experiment" and value and (path := conf_folder() / "experiment" / f"{value}.yaml").is_file():
+        path = next((p for r in _roots(config_dir) if (p := r / "experiment" / f"{value}.yaml").is_file()), None)
+        if key == "experiment" and path is not None:
             for entry in (yaml.safe_load(path.read_text()) or {}).get("defaults", []):
                 if isinstance(entry, dict) and f"override /{group}" in entry:
                     found = str(entry[f"override /{group}"])
@@ -90,20 +90,26 @@ def chosen_group(group: str, arguments: Sequence[str]) -> str | None:
     return found
 
 
-def options(group: str) -> list[str]:
-    """The YAML files of a group, by name."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+def options(group: str, config_dir: Path | None = None) -> list[str]:
+    """The YAML files of a group, by name: the shipped ones and those of `config_dir`."""
+    return sorted({path.stem for root in _roots(config_dir) for path in (root / group).glob("*.yaml")})
 
 
-def _translated(error: Exception, arguments: Sequence[str]) -> ModalignError:
+def _roots(config_dir: Path | None) -> list[Path]:
+    """The folders of groups, somebody's own first."""
+    return [*([config_dir] if config_dir else []), conf_folder()]
+
+
+def _translated(error: Exception, arguments: Sequence[str], config_dir: Path | None) -> ModalignError:
     for argument in arguments:
         try:
             parsed = OverridesParser.create().parse_override(argument)
         except HydraException:
             return ModalignError(f"cannot read '{argument}': an override is key=value, quoted where it holds spaces")
         group, value = parsed.key_or_group, parsed.value()
-        if (conf_folder() / group).is_dir() and isinstance(value, str) and value not in options(group):
-            return unknown_name(group, value, options(group))
+        known = options(group, config_dir)
+        if known and isinstance(value, str) and value not in known:
+            return unknown_name(group, value, known)
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'|full_key: (\S+)|Key '([^']+)' is not in struct", text):
         key = next(part for part in found.groups() if part)

@@ -10,7 +10,7 @@ from modalign.config.places import recipe_folder
 from modalign.config.schema import Settings
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.data.recipes import Recipe, find_recipes, load_recipe, recipe_digest
-from modalign.errors import unknown_name
+from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity
 from modalign.world.difficulty import WorldSettings
 
@@ -25,6 +25,9 @@ class RecipeBook:
     @cached_property
     def paths(self) -> dict[str, Path]:
         """Recipe files by name; own folders win over shipped ones."""
+        for own in self.settings.paths.recipes:
+            if not Path(own).is_dir():
+                raise ModalignError(f"paths.recipes: no folder at {own} (a relative path starts at {Path.cwd()})")
         return find_recipes([*(Path(p) for p in self.settings.paths.recipes), recipe_folder()])
 
     @cached_property
@@ -40,7 +43,7 @@ class RecipeBook:
     def get(self, name: str) -> Recipe:
         """The recipe called `name`."""
         if name not in self.paths:
-            raise unknown_name("recipe", name, self.paths, "data_recipes")
+            raise unknown_name("recipe", name, self.paths, ", ".join([*self.settings.paths.recipes, "data_recipes"]))
         if name not in self._loaded:
             self._loaded[name] = load_recipe(self.paths[name])
         return self._loaded[name]

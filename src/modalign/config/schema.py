@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Target = dict[str, Any]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""One name or a list of them."""
 
 
 class Strict(BaseModel):
@@ -23,7 +25,7 @@ class Paths(Strict):
 
     runs: str
     data: str
-    recipes: tuple[str, ...] = ()
+    recipes: Names = ()
 
 
 class StartValues(Strict):
@@ -53,7 +55,7 @@ class ModalitySettings(Strict):
     prompts: tuple[str, ...]
     start: StartValues = StartValues()
     learning_rate_scale: Positive = 1.0
-    recipes: tuple[str, ...] = ()
+    recipes: Names = ()
     display: dict[str, Any] = {}
 
     @field_validator("tokenizer")
@@ -135,11 +137,11 @@ class CurriculumSettings(Strict):
 class DataSettings(Strict):
     """Which recipes feed which stage, and how they are read."""
 
-    align: dict[str, tuple[str, ...]] = {}
+    align: dict[str, Names] = {}
     instruct: dict[str, Positive] = {}
-    pretrain_text: tuple[str, ...] = ()
-    pretrain_contrast: tuple[str, ...] = ()
-    pairs: tuple[str, ...] = ()
+    pretrain_text: Names = ()
+    pretrain_contrast: Names = ()
+    pairs: Names = ()
     text_loss: str | None = None
     reader: Literal["indexed", "webdataset"] = "indexed"
     workers: Annotated[int, Field(ge=0)] = 0
