@@ -1,4 +1,4 @@
-"""`modalign convert`: a released OneLLM checkpoint as a folder of our parts, and such a folder back in its format."""
+"""`modalign convert`: a released OneLLM checkpoint as a folder of our parts, and such a folder written back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from modalign.cli.terminal import count, print_table, say, working
 from modalign.errors import ModalignError
 from modalign.runs.files import telling_errors
 
-SUMMARY = """Read a released OneLLM checkpoint (one file or several, .pth or .safetensors) and write each of our parts as
-safetensors, with the sizes that were read off it; or take such a folder and write the released format back.
+SUMMARY = """Read a released OneLLM checkpoint (one file or several, .pth or .safetensors) and write each of our parts
+as safetensors, with the sizes that were read off it; or take such a folder and write the released format back.
 Values are renamed and regrouped, never changed."""
 EXAMPLES = (
     "modalign convert consolidated.00-of-01.pth --out onellm_7b",
