@@ -85,7 +85,7 @@ def copy_run(run: Path, place: Path, spec: RunSpec, book: RecipeBook) -> Path:
     loaded = load_checkpoint(source, with_state=False)
     tensors = {part: named for part, named in loaded.tensors.items() if part not in LEFT_OUT}
     folder.mkdir(parents=True)
-    saved = save_checkpoint(folder / "checkpoints", loaded.step, tensors, {}, final=True)
+    saved = save_checkpoint(folder / "checkpoints", loaded.step, tensors, None, final=True)
     shutil.copyfile(run / "metrics.csv", folder / "metrics.csv")
     if (run / "tokenizer").is_dir():
         shutil.copytree(run / "tokenizer", folder / "tokenizer")

@@ -62,7 +62,7 @@ def save_checkpoint(
     folder: Path,
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    state: dict[str, Any],
+    state: dict[str, Any] | None,
     *,
     final: bool = False,
     keep: int | None = 2,
@@ -70,10 +70,12 @@ def save_checkpoint(
 ) -> Path:
     """Write `tensors` (by part, then name) and `state` after optimizer step `step`; returns the checkpoint's folder.
 
+    `state` None leaves weights that others build on, from which training cannot go on.
     It appears under its name only once all of it is on disk, and nothing earlier is touched before. Then all but the
     `keep` newest and the final ones are deleted (None keeps all). Where writing fails: ModalignError, and no trace.
     """
-    _require_plain(state, "state")
+    if state is not None:
+        _require_plain(state, "state")
     folder = make_folder(folder)
     sealed.sweep(folder)
     target = folder / sealed.next_name(folder, step)
@@ -110,7 +112,7 @@ def load_checkpoint(path: Path, *, parts: Iterable[str] | None = None, with_stat
         for file in seal["parts"][part]:
             tensors[part] |= load_safetensors(sealed.read_sealed(path, file, seal))
     state: dict[str, Any] = {}
-    if with_state:
+    if with_state and STATE in seal["files"]:
         # weights_only: a checkpoint from elsewhere must not be able to run code.
         state = torch.load(io.BytesIO(sealed.read_sealed(path, STATE, seal)), map_location="cpu", weights_only=True)
     return Checkpoint(path, seal["step"], seal["final"], seal["weights"], tensors, state)
@@ -143,9 +145,9 @@ def restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], where: s
 
 
 def _write_files(
-    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], max_file_bytes: int
+    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any] | None, max_file_bytes: int
 ) -> dict[str, Any]:
-    """Write every part and the state; returns what the seal says of them."""
+    """Write every part and the state, if any; returns what the seal says of them."""
     files: dict[str, dict[str, Any]] = {}
     parts: dict[str, list[str]] = {}
 
@@ -161,9 +163,10 @@ def _write_files(
         ]
         for name, piece in zip(parts[part], pieces, strict=True):
             write(name, save_safetensors(_own(piece)))
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write(STATE, buffer.getvalue())
+    if state is not None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write(STATE, buffer.getvalue())
     return {"files": files, "parts": parts}
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SHIPPED = Path(__file__).resolve().parents[1] / "world" / "backbones"
+
+
 @dataclass(frozen=True, slots=True)
 class Ancestor:
     """One run of a lineage, with the checkpoint that holds what it trained (None before its first save)."""
@@ -123,13 +126,13 @@ def _visit(path: Path, expected: dict[str, str] | None, child: str, full: bool) 
 
 
 def _locate(child: Path, parent: dict[str, str]) -> Path:
-    """Where the parent of the run at `child` lies: as the manifest says, or else beside the child by its folder's name.
+    """Where a run's parent lies: as the manifest says, else by its name beside the child or among the shipped runs.
 
-    The second is for runs folders that were moved or copied; what is found is proved by digest either way.
+    The others are for runs folders that were moved or copied; what is found is proved by digest in any case.
     """
     written = Path(os.path.normpath(child / parent["path"]))
-    beside = child.resolve().parent / written.name
-    return beside if not written.exists() and beside.exists() else written
+    others = (child.resolve().parent / written.name, SHIPPED / written.name)
+    return next((folder for folder in (written, *others) if folder.exists()), written)
 
 
 def _command(manifest: Manifest) -> str:
