@@ -64,7 +64,7 @@ class TokenSet:
 
 @dataclass(slots=True)
 class MediaBatch:
-    """The media of one modality in a batch, stacked; vectors of several sizes are zero-padded, `variants` tells which."""
+    """The media of one modality in a batch, stacked; vectors of several sizes are zero-padded, told by `variants`."""
 
     values: Float[Tensor, "N ..."]
     variants: tuple[str | None, ...] = ()

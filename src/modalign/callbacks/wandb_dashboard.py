@@ -13,20 +13,27 @@ from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
 
 _SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential|authorization)", re.IGNORECASE)
-_SHAPED = re.compile(r"\b(hf_[A-Za-z0-9]{8,}|wandb_v\d_\w{8,}|[0-9a-f]{40}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b")
+_SHAPED = re.compile(
+    r"\b(hf_[A-Za-z0-9]{8,}|wandb_v\d_\w{8,}|[0-9a-f]{40}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b"
+)
 
 
 class WandbDashboard:
     """A W&B run beside metrics.csv; its id lies in the run folder, so that a resumed run goes on in the same one."""
 
     def __init__(
-        self, settings: LoggerSettings, folder: RunFolder, stage: str, modalities: tuple[str, ...], config: dict[str, Any]
+        self,
+        settings: LoggerSettings,
+        folder: RunFolder,
+        stage: str,
+        modalities: tuple[str, ...],
+        config: dict[str, Any],
     ) -> None:
         try:
             import wandb
         except ImportError:
             raise ModalignError("logger=wandb needs the package wandb: pip install 'modalign[wandb]'") from None
-        options = wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True)
+        options = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True)
         self._run = wandb.init(
             project=settings.project, entity=settings.entity, group=settings.group, job_type=stage, name=folder.name,
             tags=[*settings.tags, *modalities], id=_run_id(folder), resume="allow", mode=settings.mode,
@@ -41,7 +48,7 @@ class WandbDashboard:
 
     def finish(self) -> None:
         """End the W&B run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def redacted(value: Any, key: str = "") -> Any:
@@ -50,7 +57,7 @@ def redacted(value: Any, key: str = "") -> Any:
         return {name: redacted(child, str(name)) for name, child in value.items()}
     if isinstance(value, (list, tuple)):
         return [redacted(child, key) for child in value]
-    if isinstance(value, str) and (_SECRET.search(key) and "tokenizer" not in key or _SHAPED.search(value)):
+    if isinstance(value, str) and ((_SECRET.search(key) and "tokenizer" not in key) or _SHAPED.search(value)):
         return "(removed)"
     return value
 

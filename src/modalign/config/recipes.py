@@ -11,7 +11,6 @@ from modalign.config.schema import Settings
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.data.recipes import Recipe, find_recipes, load_recipe, recipe_digest
 from modalign.errors import ModalignError, unknown_name
-from modalign.runs.identity import identity
 from modalign.world.difficulty import WorldSettings
 
 

@@ -1,4 +1,4 @@
-"""Every setting with its type and range, checked before torch is imported; parts that are open stay `_target_` dicts."""
+"""Every setting with its type and range, checked before torch is imported; open parts stay `_target_` dicts."""
 
 from __future__ import annotations
 

@@ -178,6 +178,7 @@ class Planner:
             "parent": parent.identity if parent else None,
         }
         own = {name: settings.modalities[name].model_dump(by_alias=True) for name in modalities}
+        untold = ("title", "recipes", "display")
         if stage.backbone is not None:
             kept = {"language_model", "text_tokenizer"} | ({"encoders"} if modalities else set())
             read = {name: {key: values[key] for key in ("decoder", "tokenizer")} for name, values in own.items()}
@@ -188,7 +189,7 @@ class Planner:
             "experts": experts,
             "noise": settings.curriculum.expert_noise,
             "model": settings.model.model_dump(exclude={"name", "backbones", "make_missing"}),
-            "modalities": {n: {k: v for k, v in o.items() if k not in ("title", "recipes", "display")} for n, o in own.items()},
+            "modalities": {n: {k: v for k, v in o.items() if k not in untold} for n, o in own.items()},
             "evaluation": settings.evaluation.model_dump(exclude={"batch_size"}),
             "measured": [list(settings.data.pairs), settings.data.text_loss],
         }

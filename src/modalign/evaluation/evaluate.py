@@ -55,7 +55,12 @@ class Generator:
 
 
 def score_captions(
-    generate: Generator, items: Sequence[Item], question: str | None, modality: str, split: str, kinds: Mapping[str, Any]
+    generate: Generator,
+    items: Sequence[Item],
+    question: str | None,
+    modality: str,
+    split: str,
+    kinds: Mapping[str, Any],
 ) -> tuple[list[Score], list[Asked]]:
     """Captions of the items: attribute accuracy where items have attributes, CIDEr, BLEU-4, ROUGE-L."""
     texts = generate([(item, question) for item in items])

@@ -23,7 +23,7 @@ class Item:
 
 
 def load_items(source: Source, num_items: int) -> list[Item]:
-    """The first `num_items` samples of a split in shard order, decoded without randomness; a bad one is an error here."""
+    """The first `num_items` samples of a split in shard order, decoded without randomness; a bad one is an error."""
     return [_item(source, index) for index in range(min(num_items, len(source)))]
 
 
@@ -31,7 +31,8 @@ def _item(source: Source, index: int) -> Item:
     try:
         key, media, record = source.media(index)
     except BadSample as error:
-        raise ModalignError(f"{error}: evaluation needs every sample; run `modalign verify {source.recipe.name}`") from None
+        hint = f"run `modalign verify {source.recipe.name}`"
+        raise ModalignError(f"{error}: evaluation needs every sample; {hint}") from None
     raw = source.reader.read(index)
     captions = record.get("captions") or ([record["caption"]] if "caption" in record else [])
     turns = tuple((str(turn["question"]), str(turn["answer"])) for turn in record.get("conversation", []))

@@ -18,7 +18,8 @@ from modalign.models.encoders.identity import NoEncoder
 from modalign.models.freezing import FreezableModule
 from modalign.models.fusion.sequence import Composed
 from modalign.models.language_model import CausalLanguageModel
-from modalign.models.loss import LossOutput, supervised_loss
+from modalign.models.length_groups import length_groups, part_of_batch
+from modalign.models.loss import LossOutput, joined, supervised_loss
 from modalign.models.positions import Positions
 from modalign.models.seams import Encoder, Fusion, Projector, Tokenizer
 from modalign.models.text_tokenizer import TextTokenizer
@@ -103,7 +104,15 @@ class AlignedModel(FreezableModule):
     def loss(self, batch: Batch) -> LossOutput:
         """Sum of the weighted cross entropy of a batch's supervised tokens."""
         composed = self.compose(batch)
-        return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
+        if composed.cross is not None:
+            return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
+        lengths = composed.attention_mask.sum(dim=1).tolist()
+        groups = length_groups(lengths)
+        losses = []
+        for rows in groups:
+            part = part_of_batch(composed, rows, lengths[rows[0]])
+            losses.append(supervised_loss(self.hidden(part), part.labels, part.weights, self.llm.logits))
+        return joined(losses, groups)
 
     @torch.no_grad()
     def generate(self, batch: Batch, max_new_tokens: int, stop: Sequence[str] = (), **sampling: Any) -> list[str]:

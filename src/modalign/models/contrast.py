@@ -1,4 +1,4 @@
-"""An image encoder with a text tower beside it: what contrastive training (CLIP) needs, and nothing of a language model."""
+"""An image encoder with a text tower beside it: what contrastive training (CLIP) needs, no language model."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ class ContrastiveModel(FreezableModule):
         """Give the tower its patch convolution and projection as a CLIP has them, once training has ended."""
         tower = self.tower[0]
         (tokenizer,) = set(self.tokenizer_of.values())
-        tower.patch_weight.copy_(self.tokenizers[tokenizer].conv.weight)
+        tower.patch_weight.copy_(self.get_parameter(f"tokenizers.{tokenizer}.conv.weight"))
         if tower.projection is not None:
             tower.projection.copy_(self.text.image_projection)

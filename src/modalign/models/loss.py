@@ -5,7 +5,7 @@ Letters: B samples, T positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,4 +43,16 @@ def supervised_loss(
         weight.sum(),
         sums.index_add(0, samples, losses.detach()),
         sums.index_add(0, samples, weight),
+    )
+
+
+def joined(losses: Sequence[LossOutput], groups: Sequence[Sequence[int]]) -> LossOutput:
+    """The loss of a batch whose rows were computed in groups, per-sample sums in the batch's order."""
+    order = torch.tensor([row for rows in groups for row in rows]).argsort()
+    order = order.to(losses[0].per_sample_sum.device)
+    return LossOutput(
+        torch.stack([loss.loss_sum for loss in losses]).sum(),
+        torch.stack([loss.weight_sum for loss in losses]).sum(),
+        torch.cat([loss.per_sample_sum for loss in losses])[order],
+        torch.cat([loss.per_sample_weight for loss in losses])[order],
     )

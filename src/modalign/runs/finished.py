@@ -15,9 +15,17 @@ from modalign.runs.manifest import Manifest, read_manifest
 class Named(Protocol):
     """What is known of a run before it exists."""
 
-    name: str
-    identity: str
-    requested: bool
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+
+    @property
+    def identity(self) -> str:
+        """The full identity."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether the command asked for it, rather than stands on it."""
 
 
 def locate(root: Path, run: Named, fresh: bool = False, shipped: Path | None = None) -> RunFolder:

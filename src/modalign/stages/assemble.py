@@ -53,16 +53,18 @@ def build_model(
         tokenizers=tokenizers,
         positions=positions,
         encoders=encoders,
-        projectors=_projectors(settings, declared, tokenizers, encoders, fusion.media_width(language_model), num_experts),
+        projectors=_projectors(
+            settings, declared, tokenizers, encoders, fusion.media_width(language_model), num_experts
+        ),
         fusion=fusion,
         language_model=language_model,
         text_tokenizer=text_tokenizer,
     )
 
 
-def build_tokenizers(declared: Mapping[str, ModalitySettings]) -> dict[str, nn.Module]:
+def build_tokenizers(declared: Mapping[str, ModalitySettings]) -> dict[str, Any]:
     """One module a part name: built by the first modality that says how, shared by those that only name it."""
-    built: dict[str, nn.Module] = {}
+    built: dict[str, Any] = {}
     for name, modality in declared.items():
         part = modality.tokenizer["part"]
         if "_target_" in modality.tokenizer and part not in built:
@@ -74,7 +76,9 @@ def build_tokenizers(declared: Mapping[str, ModalitySettings]) -> dict[str, nn.M
     return built
 
 
-def build_contrastive(settings: Settings, modality: str, encoder: str, text_tokenizer: TextTokenizer) -> ContrastiveModel:
+def build_contrastive(
+    settings: Settings, modality: str, encoder: str, text_tokenizer: TextTokenizer
+) -> ContrastiveModel:
     """The encoder with a text tower beside it, for contrastive pretraining on `modality`."""
     target = settings.model.encoders[encoder]
     architecture = target.get("architecture")
@@ -150,4 +154,6 @@ def find_text_tokenizer(settings: Settings, lineage: Sequence[Path]) -> TextToke
     source = settings.model.language_model.get("source")
     if isinstance(source, str):
         return load_text_tokenizer(source)
-    raise ModalignError("no text tokenizer: set model.text_tokenizer, or run `python train.py stage=pretrain_text` first")
+    raise ModalignError(
+        "no text tokenizer: set model.text_tokenizer, or run `python train.py stage=pretrain_text` first"
+    )

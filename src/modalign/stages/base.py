@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,7 +23,7 @@ from modalign.types import Batch
 class StageModule(pl.LightningModule):
     """Trains the parts that a freeze plan names on a weighted objective; only what trains enters a checkpoint."""
 
-    objective: Sequence[Term] = ()
+    objective: tuple[Term, ...] = ()
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class StageModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's sum on one slice; it is divided by the count of the whole optimizer step before clipping."""
+        if not batch.keys:
+            return self._nothing(batch)
         loss: Tensor | None = None
         count: Tensor | None = None
         for term in self.objective:
@@ -57,16 +59,29 @@ class StageModule(pl.LightningModule):
             weighted = output.total * term.weight
             loss = weighted if loss is None else loss + weighted
             count = output.count.detach() if count is None else torch.maximum(count, output.count.detach())
-        assert loss is not None and count is not None, "a stage needs at least one term"
+        assert loss is not None, "a stage needs at least one term"
+        assert count is not None
         self._count = count if self._count is None else self._count + count
+        self._note_holes(batch)
+        return loss * self.trainer.accumulate_grad_batches
+
+    def _nothing(self, batch: Batch) -> Tensor:
+        """A slice of which every sample was bad: a loss of zero, so that every rank still does the same."""
+        self._note_holes(batch)
+        zero = torch.stack([p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad]).sum()
+        self._count = zero.detach() if self._count is None else self._count
+        return zero
+
+    def _note_holes(self, batch: Batch) -> None:
         for recipe, key, reason in batch.holes:
             self.holes.add(recipe, key, reason)
-        return loss * self.trainer.accumulate_grad_batches
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the summed gradients by the supervised count over ranks and accumulation (not a mean of means)."""
         assert self._count is not None
-        count = self.all_gather(self._count).sum() if self.trainer.world_size > 1 else self._count
+        count = self._count
+        if self.trainer.world_size > 1:
+            count = torch.as_tensor(self.all_gather(count)).sum()
         scale = self.trainer.world_size / count.clamp_min(1e-8)
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         torch._foreach_mul_(gradients, scale)

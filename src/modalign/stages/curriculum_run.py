@@ -34,8 +34,10 @@ def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any],
     console = Console(highlight=False)
     runs = Path(settings.paths.runs)
     folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
-    missing = [s for s in specs if settings.fresh and s.requested or not finished_run(folders[s.identity].path, s.identity)]
-    missing = _with_descendants(specs, missing)
+    missing = [
+        spec for spec in specs
+        if (settings.fresh and spec.requested) or not finished_run(folders[spec.identity].path, spec.identity)
+    ]
     _refuse_unmade(settings, missing)
     check_writable(runs)
     sources = SourceBook(settings, RecipeBook(settings))
@@ -53,13 +55,8 @@ def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any],
             record.add(place, folder.path, spec.stage, spec.new, spec.seen)
             record.status = "finished" if spec is specs[-1] else "running"
             write_record(place, record)
-    _close(console, settings, specs, folders, place, bool(record.phases))
+    _close(console, specs, folders, place, bool(record.phases))
     return 0
-
-
-def _with_descendants(specs: Sequence[RunSpec], missing: Sequence[RunSpec]) -> list[RunSpec]:
-    """A run whose parent is made anew is made anew itself where it was asked for; else its record stands."""
-    return [spec for spec in specs if spec in missing]
 
 
 def _refuse_unmade(settings: Settings, missing: Sequence[RunSpec]) -> None:
@@ -87,7 +84,7 @@ def _recipes(settings: Settings, specs: Sequence[RunSpec], missing: Sequence[Run
 
 
 def _close(
-    console: Console, settings: Settings, specs: Sequence[RunSpec], folders: dict[str, RunFolder], place: Path, any_phase: bool
+    console: Console, specs: Sequence[RunSpec], folders: dict[str, RunFolder], place: Path, any_phase: bool
 ) -> None:
     if any_phase:
         from modalign.evaluation.chain import curriculum_ledger

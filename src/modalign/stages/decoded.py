@@ -1,4 +1,4 @@
-"""Keeps decoded samples in memory where decoding is deterministic, so that a small set is decoded once, not each epoch."""
+"""Keeps decoded samples in memory where decoding is deterministic: a small set is decoded once, not each epoch."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ class Engine:
         names = {n: "+".join(self.sources.book.media(n)) or "text" for n in self.spec.recipes}
         dashboard = self._dashboard()
         writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, dashboard)
-        checkpoints = StepCheckpoints(self.folder.checkpoints, self.settings.trainer.checkpoint_every, self.flag, metrics)
+        every = self.settings.trainer.checkpoint_every
+        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics)
         callbacks: list[pl.Callback] = [writer]
         if self.settings.evaluation.validation_every:
             batches = self._validation_batches(data.collator)

@@ -1,4 +1,4 @@
-"""What is measured after a phase: every modality aligned so far on fixed items, pairs, plain text, router and experts."""
+"""What is measured after a phase: every modality so far on fixed items, pairs, plain text, router, experts."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Measure:
         )
 
     def _right(self, modality: str, asked: Asked) -> bool | None:
-        """A caption is right where it names every attribute; an answer where it is the expected one (left to the report)."""
+        """A caption is right where it names every attribute; an answer is left to the report."""
         if asked.references != asked.item.references or not asked.item.attributes:
             return None
         return all(attribute_hits(asked.generated, asked.item.attributes, self._kinds[modality]).values())

@@ -21,8 +21,13 @@ class TermOutput:
 class Term(Protocol):
     """One weighted term; parts of the model run only if a term needs them."""
 
-    name: str
-    weight: float
+    @property
+    def name(self) -> str:
+        """What its loss is logged as."""
+
+    @property
+    def weight(self) -> float:
+        """Its factor in the objective."""
 
     def __call__(self, model: Any, batch: Batch) -> TermOutput:
         """The term's sum and count on a micro-batch."""

@@ -96,5 +96,6 @@ class PretrainContrastStage(StageModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """As every stage's; the tower first takes what the alignment stages read from it."""
+        assert isinstance(self.model, ContrastiveModel)
         self.model.settle()
         return super().state_dict()

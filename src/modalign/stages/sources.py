@@ -10,11 +10,12 @@ from typing import Any
 from modalign.config.build import build
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings, StageSettings
-from modalign.data.dataset import Source
+from modalign.data.dataset import Reader, Source
 from modalign.data.manifest import MANIFEST_NAME
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader
-from modalign.data.recipes import make_hint
+from modalign.data.recipes import Recipe, make_hint
+from modalign.data.stream import open_stream
 from modalign.data.templates import CaptionTemplate, ChatTemplate, Template, TextTemplate
 from modalign.errors import ModalignError
 from modalign.stages.decoded import DecodedCache
@@ -39,7 +40,7 @@ class SourceBook:
         return self._decoders[modality]
 
     def ensure(self, names: Sequence[str]) -> None:
-        """Make the shards of generated recipes that are not there; for others say what is missing and how to make it."""
+        """Make the shards of generated recipes that are not there; for others say what is missing."""
         missing = [name for name in names if not self.present(name)]
         generated = [name for name in missing if self.book.is_generated(name)]
         for name in missing:
@@ -55,12 +56,19 @@ class SourceBook:
     def source(self, name: str, split: str, template: Template, stage: StageSettings | None = None) -> Source:
         """One recipe's split as a source; `stage` orders it (training), without one it is read in shard order."""
         recipe = self.book.get(name)
-        reader = ShardReader(self.book.folder(name) / split, hint=make_hint(recipe))
+        reader = self._reader(recipe, split, training=stage is not None)
         decoders = {m: self.cache.wrap(self.decoder(m)) for m in recipe.media}
         prompts: dict[str, Sequence[str]] = {m: self.settings.modalities[m].prompts for m in recipe.media}
         data = self.settings.data
         stream = Stream(len(reader), self.settings.seed, data.block, data.window, shuffle=stage is not None)
         return Source(recipe, reader, decoders, template, stream, prompts, self.settings.seed)
+
+    def _reader(self, recipe: Recipe, split: str, training: bool) -> Reader:
+        folder = self.book.folder(recipe.name)
+        if training and self.settings.data.reader == "webdataset":
+            log.warning("recipe %s is streamed: a resumed run reads other samples than an unbroken one", recipe.name)
+            return open_stream(recipe, folder, split, self.settings.seed)
+        return ShardReader(folder / split, hint=make_hint(recipe))
 
     def digest(self, name: str) -> str:
         """The digest of the training split's shards."""

@@ -1,4 +1,4 @@
-"""Can the language model say these words at all? Its own loss on a recipe's captions, beside plain text that it knows."""
+"""Can the language model say these words? Its own loss on a recipe's captions, beside text that it knows."""
 
 from __future__ import annotations
 
