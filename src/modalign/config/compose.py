@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -122,12 +122,23 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
     leaf = key.rsplit(".", 1)[-1]
     room = key.rpartition(".")[0]
     inside = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == room]
+    if _takes_new_names(room) and not difflib.get_close_matches(leaf, inside, n=1):
+        return ModalignError(f"'{leaf}' is not in {room} yet: a new name is added with a plus, +{key}=…")
     if inside:
         return unknown_name("setting", leaf, inside, room or "the configuration")
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
     nearest = same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else "see python train.py --help"
     return ModalignError(f"unknown setting '{key}': {hint}")
+
+
+def _takes_new_names(room: str) -> bool:
+    """Whether the setting is a mapping of names that nobody declares beforehand, such as data.align."""
+    kind: Any = Settings
+    for part in room.split("."):
+        fields = getattr(kind, "model_fields", {})
+        kind = fields[part].annotation if part in fields else (get_args(kind) or (None,))[-1]
+    return get_origin(kind) is dict and get_args(kind)[-1] is not Any
 
 
 def setting_names(arguments: Sequence[str]) -> list[str]:
