@@ -46,14 +46,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _targets(options: argparse.Namespace) -> tuple[list[Path], Check | None, str]:
-    """The splits to read, how to check a sample, and what to do where they are missing."""
+    """The splits to read, how to check a sample, and what to do where they are missing.
+
+    A word that is both a recipe and a folder is the recipe; the folder is then given as ./name.
+    """
+    settings, _ = read_settings(options)
+    book = RecipeBook(settings)
     folder = Path(options.what)
-    if folder.is_dir():
+    if folder.is_dir() and options.what not in book.paths:
         if options.decode:
             raise ModalignError(f"--decode needs a recipe, which says what decodes as what: {folder} is a folder")
         return splits_of(folder), None, "name a folder of shards or the folder that holds its splits"
-    settings, _ = read_settings(options)
-    book = RecipeBook(settings)
     if folder.name != options.what:
         raise ModalignError(f"no folder at {folder}: name a folder of shards, or a recipe ({', '.join(book.paths)})")
     recipe, place = book.get(options.what), book.folder(options.what)
