@@ -166,6 +166,8 @@ def _told(error: ValidationError, plain: dict[str, Any]) -> str:
     place = [str(part) for part in first["loc"] if not str(part).startswith(("tuple", "literal", "function", "constr"))]
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
+        if len(place) == 1 and isinstance(plain.get(place[0]), dict) and options(place[0]):
+            return f"{place[0]}=…: the first line of the file that it names must be '# @package _global_'"
         siblings = _siblings(place)
         return str(unknown_name("setting", place[-1], siblings, ".".join(place[:-1]) or "the configuration"))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
