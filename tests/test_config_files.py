@@ -106,10 +106,16 @@ def test_every_option_of_every_group_composes_and_passes_the_check(choice):
     assert settings.modalities
 
 
-def test_the_debug_settings_shorten_every_stage():
+def test_the_debug_settings_shorten_every_phase_of_the_curriculum():
     settings = composed("debug=tiny")
-    assert all(stage.steps < 10 for stage in settings.stages.values())
+    specs = Planner(settings, RecipeBook(settings)).plan()
+    assert max(spec.steps for spec in specs) < 10, {spec.name: spec.steps for spec in specs}
     assert settings.world["name"] == "tiny"
+
+
+def test_the_length_of_a_debug_phase_follows_the_command_line():
+    settings = composed("debug=tiny", "stages.align.steps=7", "stage=align", "modality=image")
+    assert Planner(settings, RecipeBook(settings)).plan()[-1].steps == 7
 
 
 @pytest.mark.parametrize("model", MODELS)
