@@ -68,7 +68,8 @@ def _train(options: Any, stage: str, runs: Path) -> RunSpec:
     specs = Planner(settings, RecipeBook(settings)).plan()
     plain["fresh"] = False
     plain["paths"] = {**plain["paths"], "data": DATA, "runs": RUNS}
-    command = ["train.py", f"stage={stage}", *options.settings, *([f"world={options.world}"] if options.world else [])]
+    kept = [word for word in options.settings if not word.startswith("paths.")]
+    command = ["train.py", f"stage={stage}", *kept, *([f"world={options.world}"] if options.world else [])]
     run_all(specs, settings, plain, command)
     return specs[-1]
 

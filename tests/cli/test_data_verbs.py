@@ -1,0 +1,215 @@
+"""From raw data to shards that are known to be whole: world, shards, recipes, index, verify, show."""
+
+import csv
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from modalign.data.manifest import read_manifest
+
+WORLD = ["--world", "tiny"]
+
+
+def picture(value):
+    file = io.BytesIO()
+    Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def foreign_tar(path, count=6, first=0):
+    """A WebDataset tar as another tool would write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for number in range(first, first + count):
+            words = json.dumps({"caption": f"grey number {number}"}).encode()
+            for extension, content in (("png", picture(number)), ("json", words), ("meta", b"x")):
+                entry = tarfile.TarInfo(f"s{number:03d}.{extension}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """A folder of pictures with a caption table, in which one file is missing and one caption empty."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with (folder / "captions.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "caption"])
+        for number in range(20):
+            table.writerow([f"{number}.png", "" if number == 3 else f"grey {number}"])
+            if number != 7:
+                (folder / f"{number}.png").write_bytes(picture(number))
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    content = {
+        "name": "greys", "title": "Greys", "source": "here", "licence": "CC0-1.0", "task": "caption",
+        "media": {"image": "png"}, "folder": "greys",
+        "make": {"_target_": "modalign.data.sources.FolderSource", "table": str(folder / "captions.csv")},
+    }  # fmt: skip
+    (recipes / "greys.yaml").write_text(yaml.safe_dump(content))
+    return folder, recipes
+
+
+def test_shards_of_a_recipe_count_what_was_dropped_and_why(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    said = modalign(
+        "shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"
+    )
+    assert said.code == 0
+    assert "18 written, 2 dropped" in said.out
+    assert "1 dropped: empty caption (the first: 00000003-3)" in said.out
+    assert "1 dropped: the file cannot be read (No such file or directory) (the first: 00000007-7)" in said.out
+    made = sum(read_manifest(path.parent).samples for path in (tmp_path / "data/greys").glob("*/manifest.json"))
+    assert made == 18
+
+
+def test_shards_need_what_the_recipe_leaves_open(modalign, captioned, tmp_path):
+    _, recipes = captioned
+    words = ["shards", "greys", f"paths.recipes=[{recipes}]", "--data", tmp_path]
+    assert "needs folder: give it as make.folder=" in modalign(*words).error
+    assert "did you mean 'folder'?" in modalign(*words, "make.foldr=x").error
+
+
+def test_an_unknown_recipe_names_the_nearest(modalign):
+    for verb in ("shards", "show", "verify"):
+        assert "unknown recipe 'digitz' in data_recipes: did you mean 'digits'?" in modalign(verb, "digitz").error
+
+
+def test_shards_that_are_there_are_not_written_over(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"]
+    assert modalign(*words).code == 0
+    assert "holds shards already" in modalign(*words).error
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_in_one_line(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    (tmp_path / "file").write_text("in the way")
+    words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]"]
+    assert "cannot write" in modalign(*words, "--data", tmp_path / "file" / "below").error
+
+
+def test_the_world_is_made_once_and_reused(modalign, tmp_path):
+    first = modalign("world", *WORLD, "--data", tmp_path)
+    assert first.code == 0
+    assert "0 were there already" in first.out
+    assert "world_fmri" in first.out
+    again = modalign("shards", "world_fmri", *WORLD, "--data", tmp_path)
+    assert ": 0 splits made, 4 were there already" in again.out
+
+
+def test_recipes_are_listed_with_their_size_and_presence(modalign, tmp_path):
+    modalign("shards", "world_imu", *WORLD, "--data", tmp_path)
+    rows = {line.split()[0]: line for line in modalign("recipes", *WORLD, "--data", tmp_path).out.splitlines() if line}
+    assert "none" in rows["digits"]
+    assert "CC-BY-4.0" in rows["digits"]
+    assert "train 24, val 12" in rows["world_imu"]
+    assert "kB" in rows["world_imu"]
+
+
+def test_a_foreign_folder_is_indexed_and_becomes_a_recipe(modalign, tmp_path):
+    foreign = tmp_path / "theirs"
+    foreign_tar(foreign / "train" / "a.tar")
+    foreign_tar(foreign / "train" / "b.tar", first=6)
+    foreign_tar(foreign / "test" / "a.tar", count=2)
+    recipes, data = tmp_path / "recipes", tmp_path / "data"
+    words = ["--write-recipe", "theirs", "--recipes", recipes, "--data", data]
+    refused = modalign("index", foreign, *words)
+    assert ".png may be depth, image, normal: say which" in refused.error
+    said = modalign("index", foreign, *words, "--media", "image=png")
+    assert said.code == 0
+    assert "12 samples in 2 tars" in said.out
+    assert ".meta 14" in said.out
+    assert "+data.align.image=[theirs]" in said.out
+    assert not list(foreign.rglob("*.json")), "somebody else's folder was written to"
+    whole = modalign("verify", "theirs", f"paths.recipes=[{recipes}]", "--data", data, "--decode")
+    assert whole.code == 0, whole.err
+    assert "whole" in whole.out
+    shown = modalign("show", "theirs", f"paths.recipes=[{recipes}]", "--data", data, "-n", "1")
+    assert "«grey number" in shown.out
+
+
+def test_a_recipe_is_not_indexed_over_shards_or_another_recipe(modalign, tmp_path):
+    foreign_tar(tmp_path / "theirs" / "a.tar")
+    foreign_tar(tmp_path / "data" / "mine" / "train" / "a.tar")
+    words = ["index", tmp_path / "theirs", "--data", tmp_path / "data", "--media", "image=png"]
+    assert "holds shards of its own" in modalign(*words, "--write-recipe", "mine").error
+    assert "there is a recipe 'digits' already" in modalign(*words, "--write-recipe", "digits").error
+    assert "cannot name a recipe" in modalign(*words, "--write-recipe", "Bad-Name").error
+
+
+def test_indexing_twice_needs_to_be_asked_for(modalign, tmp_path):
+    foreign_tar(tmp_path / "a.tar")
+    assert modalign("index", tmp_path).code == 0
+    assert "indexed already" in modalign("index", tmp_path).error
+    assert modalign("index", tmp_path, "--again").code == 0
+
+
+@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()], ids=["missing", "empty"])
+def test_a_folder_without_shards_is_told_in_one_line(modalign, tmp_path, make):
+    make(tmp_path / "there")
+    assert "there" in modalign("index", tmp_path / "there").error
+    if (tmp_path / "there").exists():
+        assert "no shards" in modalign("verify", tmp_path / "there").error
+
+
+def test_verify_counts_every_sample_and_names_the_damaged(modalign, tmp_path):
+    foreign_tar(tmp_path / "a.tar", count=10)
+    modalign("index", tmp_path)
+    content = bytearray((tmp_path / "a.tar").read_bytes())
+    place = content.find(b"grey number 4")
+    content[place] ^= 1
+    (tmp_path / "a.tar").write_bytes(content)
+    said = modalign("verify", tmp_path)
+    assert "damage in" in said.error
+    assert "1 samples cannot be read" in said.error
+    assert "bad: s004: .json is damaged" in said.out
+    (row,) = [line for line in said.out.splitlines() if line.startswith(str(tmp_path))]
+    samples, readable, bad = map(int, row.split()[-3:])
+    assert (samples, readable, bad) == (10, 9, 1)
+
+
+def test_verify_with_decoding_finds_what_is_no_picture(modalign, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, content in (("one.png", b"no picture"), ("one.json", b'{"caption": "x"}')):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    recipes, data = tmp_path / "recipes", tmp_path / "data"
+    named = ["--write-recipe", "broken", "--recipes", recipes, "--media", "image=png"]
+    assert modalign("index", folder, *named, "--data", data).code == 0
+    words = ["--data", data, f"paths.recipes=[{recipes}]"]
+    assert modalign("verify", "broken", *words).code == 0
+    decoded = modalign("verify", "broken", "--decode", *words)
+    assert "1 samples cannot be read" in decoded.error
+    assert "does not decode as image" in decoded.out
+
+
+def test_show_marks_supervised_tokens_and_gives_their_share(modalign, tmp_path):
+    said = modalign("show", "world_audio", *WORLD, "--data", tmp_path, f"paths.runs={tmp_path}", "-n", "2")
+    assert said.code == 0, said.err
+    assert said.out.count("[audio]«") == 2
+    assert "audio: 1 x 32 x 96" in said.out
+    assert "words stand in for tokens" in said.out
+    assert "in 2 samples" in said.out
+
+
+def test_show_lays_conversations_out_with_answers_alone_supervised(modalign, tiny_runs):
+    said = modalign("show", "world_video", "--stage", "instruct", *tiny_runs.settings, "-n", "3")
+    assert "tokens are the language model's" in said.out
+    assert "### Human:" in said.out.replace("«", "")
+    for text in said.out.split("«")[1:]:
+        assert "Human" not in text.split("»")[0]
+
+
+def test_show_refuses_an_unknown_stage_or_no_sample(modalign):
+    assert "did you mean 'align'?" in modalign("show", "digits", "--stage", "aling").error
+    assert "-n 0" in modalign("show", "digits", "-n", "0").error

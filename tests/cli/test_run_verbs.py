@@ -1,0 +1,207 @@
+"""Verbs on runs that exist: evaluate, ask, report, ledger, compare, plan."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from modalign.runs.manifest import read_manifest, write_manifest
+
+
+@pytest.fixture
+def copy(tiny_runs, tmp_path):
+    """A copy of the runs, which a test may change."""
+    shutil.copytree(tiny_runs.runs, tmp_path / "runs")
+    return type(tiny_runs)(tmp_path / "runs", tiny_runs.data)
+
+
+@pytest.fixture
+def files(tmp_path, tiny_runs):
+    """One file of each sense that the runs have."""
+    Image.fromarray(np.full((40, 60, 3), 99, np.uint8)).save(tmp_path / "grey.jpg")
+    (film,) = (tiny_runs.instruct / "samples").glob("test-*-video.mp4")
+    return {"image": tmp_path / "grey.jpg", "video": film}
+
+
+def test_a_run_evaluated_again_gives_the_same_results_to_the_bit(modalign, tiny_runs, tmp_path):
+    said = modalign("evaluate", tiny_runs.instruct, "--out", tmp_path)
+    assert said.code == 0, said.err
+    again = json.loads((tmp_path / tiny_runs.instruct.name / "results.json").read_text())
+    assert again == json.loads((tiny_runs.instruct / "results.json").read_text())
+    assert "exact_match" in said.out
+    assert "nats a token" in said.out
+
+
+def test_other_items_are_measured_on_request_and_noted_in_the_manifest(modalign, copy):
+    before = (copy.video / "report.html").read_bytes()
+    said = modalign("evaluate", copy.video, "evaluation.num_items=3", "evaluation.splits=[test]", "--all")
+    assert said.code == 0, said.err
+    results = json.loads((copy.video / "results.json").read_text())
+    assert {score["n"] for score in results["scores"]} == {3}
+    assert "cider" in said.out
+    (noted,) = read_manifest(copy.video).extra["evaluated_again"]
+    assert noted["evaluation"]["num_items"] == 3
+    assert (copy.video / "report.html").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluation.num_item=3"], "did you mean 'num_items'?"),
+        (["evaluation.num_items=0"], "should be greater than 0"),
+        (["evaluation.num_items=many"], "should be a valid integer"),
+        (["seed=3"], "cannot be changed for a run that is finished"),
+        (["model.fusion.x=3"], "cannot be changed for a run that is finished"),
+        (["evaluation.num_items"], "settings are given as key=value"),
+        (["evaluation.num_items=[3"], "cannot read"),
+        (["--world", "hard"], "add --out DIR"),
+        (["--world", "hart", "--out", "x"], "did you mean 'hard'?"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_loaded(modalign, tiny_runs, words, message):
+    assert message in modalign("evaluate", tiny_runs.video, *words).error
+
+
+def test_a_run_without_results_is_neither_evaluated_nor_asked(modalign, tiny_runs):
+    for words in (["evaluate", tiny_runs.text], ["ask", tiny_runs.contrast, "what?"]):
+        assert "made a backbone" in modalign(*words).error
+
+
+def test_an_unfinished_run_says_which_command_continues_it(modalign, copy):
+    manifest = read_manifest(copy.video)
+    manifest.status = "interrupted"
+    write_manifest(copy.video, manifest)
+    assert "interrupted, not finished: `train.py stage=align modality=video" in modalign("evaluate", copy.video).error
+
+
+def test_a_folder_that_is_no_run_is_told_in_one_line(modalign, tmp_path):
+    for verb in ("evaluate", "ask", "compare"):
+        assert "holds no run" in modalign(verb, tmp_path, *([tmp_path] if verb == "compare" else [])).error
+    assert "neither a run" in modalign("report", tmp_path).error
+    assert "no curriculum" in modalign("ledger", tmp_path).error
+
+
+def test_a_parent_that_is_gone_is_told_in_one_line(modalign, copy):
+    shutil.rmtree(copy.image)
+    assert "parent gone" in modalign("evaluate", copy.video).error
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line(modalign, copy):
+    (file,) = copy.video.glob("checkpoints/*/projectors.upm.experts.0.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    assert "projectors.upm.experts.0.safetensors was altered" in modalign("evaluate", copy.video).error
+
+
+def test_a_part_that_no_run_of_the_lineage_holds_is_an_error(tiny_runs):
+    from modalign.errors import ModalignError
+    from modalign.runs.lineage import load_assembled
+    from modalign.stages.load_run import fill, load_run
+
+    model = load_run(tiny_runs.video).model
+    tensors = load_assembled(tiny_runs.video)
+    fill(model, tensors, (), "it")
+    some = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoders.")}
+    with pytest.raises(ModalignError, match="holds part encoders.clip"):
+        fill(model, some, (), "it")
+    fill(model, some, ("encoders.clip",), "it")
+    del tensors[next(name for name in tensors if name.startswith("projectors.upm.experts.1."))]
+    with pytest.raises(ModalignError, match=r"part projectors\.upm\.experts\.1 lacks"):
+        fill(model, tensors, (), "it")
+
+
+def test_asking_about_any_mix_of_senses_gives_one_text(modalign, tiny_runs, files):
+    words = ["--image", files["image"], "--video", files["video"], "--image", files["image"]]
+    said = modalign("ask", tiny_runs.instruct, *words, "what is it?", "--max-new-tokens", "3")
+    assert said.code == 0, said.err
+    assert said.err == ""
+    assert said.out.strip()
+
+
+def test_asking_in_words_alone_is_answered_by_a_run_that_learned_questions(modalign, tiny_runs):
+    said = modalign("ask", tiny_runs.instruct, "what kind of word is ball?")
+    assert said.code == 0
+    assert said.out.strip()
+
+
+def test_a_run_that_learned_no_questions_says_a_caption_and_says_so(modalign, tiny_runs, files):
+    said = modalign("ask", tiny_runs.video, "--video", files["video"])
+    assert said.code == 0
+    assert "says a bare caption" in said.err
+    assert "learns captions and no questions" in modalign(
+        "ask", tiny_runs.video, "--video", files["video"], "what is it?"
+    ).error  # fmt: skip
+
+
+def test_asking_without_a_question_uses_the_prompt_of_the_sense(modalign, tiny_runs, files):
+    said = modalign("ask", tiny_runs.instruct, "--image", files["image"])
+    assert "asked is 'Provide a one-sentence caption for the provided image.'" in said.err
+
+
+def test_the_options_of_ask_are_the_senses_of_the_run(modalign, tiny_runs, files):
+    said = modalign("ask", tiny_runs.video, "--help")
+    assert "--image FILE" in said.out
+    assert "--video FILE" in said.out
+    assert "--audio FILE" not in said.out
+    assert "did you mean '--video'?" in modalign("ask", tiny_runs.video, "--vidoe", files["video"]).error
+    assert "unknown option '--audio'" in modalign("ask", tiny_runs.video, "--audio", "a.flac").error
+
+
+def test_files_that_cannot_be_decoded_are_told_in_one_line(modalign, tiny_runs, files, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(files["image"].read_bytes()[:200])
+    (tmp_path / "words.jpg").write_text("no picture")
+    (tmp_path / "model.pkl").write_bytes(b"x")
+    soundfile.write(tmp_path / "sound.flac", np.zeros(800), 8000)
+    expected = {
+        "broken.jpg": "does not decode as image", "words.jpg": "does not decode as image",
+        "sound.flac": "does not decode as image", "model.pkl": "are refused", "none.jpg": "cannot be read",
+    }  # fmt: skip
+    for name, message in expected.items():
+        assert message in modalign("ask", tiny_runs.instruct, "--image", tmp_path / name, "what?").error
+
+
+def test_nothing_to_ask_about_and_two_questions_are_refused(modalign, tiny_runs, files):
+    assert "give --image FILE or --video FILE" in modalign("ask", tiny_runs.video).error
+    assert "put one in quotes" in modalign("ask", tiny_runs.instruct, "what", "is").error
+    wrong = modalign("ask", tiny_runs.instruct, "--image", files["image"], "--variant", "vidoe=a", "what?")
+    assert "did you mean 'video'?" in wrong.error
+
+
+def test_reports_of_runs_and_curricula_are_written_again(modalign, copy):
+    for folder in (copy.video, copy.text, copy.curricula[0]):
+        (folder / "report.html").unlink(missing_ok=True)
+        said = modalign("report", folder)
+        assert said.code == 0, said.err
+        assert said.out.strip() == str(folder / "report.html")
+        assert (folder / "report.html").read_text().startswith("<!")
+
+
+def test_the_ledger_has_a_row_a_phase(modalign, tiny_runs):
+    curriculum = max(tiny_runs.curricula, key=lambda path: len((path / "curriculum.json").read_text()))
+    said = modalign("ledger", curriculum)
+    assert said.code == 0
+    for run in (tiny_runs.image, tiny_runs.video, tiny_runs.instruct):
+        assert run.name in said.out
+
+
+def test_two_runs_are_compared_in_settings_and_scores(modalign, tiny_runs):
+    said = modalign("compare", tiny_runs.image, tiny_runs.video)
+    assert said.code == 0
+    assert "new: ['image'] != ['video']" in said.out
+    assert "points" in said.out
+    assert "equal" in modalign("compare", tiny_runs.image, tiny_runs.image).out
+
+
+def test_a_plan_names_the_runs_and_what_is_there_already(modalign, tiny_runs):
+    said = modalign("plan", "stage=align", "modality=video", *tiny_runs.settings)
+    assert said.code == 0, said.err
+    assert tiny_runs.video.name in said.out
+    assert "all are finished" in said.out
+    more = modalign("plan", "stage=align", *tiny_runs.settings)
+    assert "to be made below" in more.out
+    assert "missing" in more.out
+    assert "did you mean 'audio'?" in modalign("plan", "stage=align", "modality=audoi").error
