@@ -1,0 +1,233 @@
+"""Somebody who types what a page shows: the fenced blocks of a page, followed in order, in a folder of its own."""
+
+import contextlib
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from modalign.cli import ask, evaluate
+from modalign.cli.arguments import TrainArguments
+from modalign.cli.help import train_help
+from modalign.cli.main import VERBS, help_text, run_verb
+from modalign.config import places
+from modalign.config.compose import compose_settings, options
+from modalign.config.recipes import RecipeBook
+from modalign.config.schema import ModalitySettings
+from modalign.config.specs import Planner
+from modalign.data.recipes import load_recipe
+from modalign.data.templates import caption_of, turns_of
+from modalign.errors import ModalignError
+from modalign.evaluation.scores import results_from_dict
+from modalign.runs.manifest import Manifest
+from modalign.runs.metrics import HEADER
+from modalign.stages.assemble import build_tokenizers
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What a page may ask a person to type that says nothing of this project.
+ELSEWHERE = {"git", "cd", "source"}
+# Verbs that are run as they stand, and those that need a finished run, whose command line alone is read.
+DATA_VERBS = {"recipes", "shards", "index", "verify", "show", "plan", "new-modality", "world"}
+RUN_VERBS = {"ask", "evaluate", "report", "compare", "ledger", "convert", "ship-backbones"}
+TINY = ["debug=tiny", "trainer.progress=false", "trainer.threads=2"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced example: where it stands, its language, its text."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self):
+        return f"{self.page.name}:{self.line}"
+
+    @property
+    def file(self) -> str:
+        """The file that a YAML block is, named in its first line."""
+        first = self.text.removeprefix("# @package _global_\n").partition("\n")[0]
+        return first.removeprefix("# ").partition(",")[0].strip() if first.startswith("# ") else ""
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [Block(page, text[: m.start()].count("\n") + 1, m[1], m[2]) for m in FENCE.finditer(text)]
+
+
+def commands_of(block: Block) -> list[str]:
+    """The commands of a block, without comments; a backslash joins lines."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [" ".join(line.split()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+@dataclass
+class Reader:
+    """Follows pages in `folder`; `trains` runs training commands instead of planning them."""
+
+    folder: Path
+    train: object = None
+    names: dict = field(default_factory=dict)
+
+    def follow(self, page: Path) -> None:
+        for block in blocks_of(page):
+            try:
+                getattr(self, f"do_{block.language}")(block)
+            except Exception as error:
+                raise AssertionError(f"{block}: {error}") from error
+
+    def do_text(self, block: Block) -> None:
+        """Figures and output: what they say of errors has a test of its own."""
+
+    def do_python(self, block: Block) -> None:
+        exec(compile(block.text, str(block), "exec"), self.names)  # a page's own lines
+
+    def do_csv(self, block: Block) -> None:
+        assert tuple(block.text.partition("\n")[0].split(",")) == HEADER
+
+    def do_json(self, block: Block) -> None:
+        """A manifest, results, or a sample's words: read as the program reads them."""
+        content = json.loads(block.text)
+        if "scores" in content:
+            results_from_dict(content)
+        elif "identity" in content:
+            assert not Manifest.from_dict(content).extra.keys() - {"caption_loss"}
+        elif "phases" not in content:
+            assert caption_of(content)
+            assert turns_of(content)
+
+    def do_yaml(self, block: Block) -> None:
+        """A file of its own is written and checked; of one that ships, the block must be a part."""
+        path = self.folder / block.file
+        content = yaml.safe_load(block.text)
+        assert path.suffix == ".yaml", "a YAML block names its file in its first line"
+        if path.exists():
+            assert_part(content, yaml.safe_load(path.read_text()))
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+        if "recipes" in path.parent.name:
+            load_recipe(path)
+        elif "modalities" in path.parts:
+            build_tokenizers({path.stem: ModalitySettings.model_validate(content)})
+        else:
+            group = path.parent.name
+            assert path.stem in options(group, path.parents[1])
+
+    def do_bash(self, block: Block) -> None:
+        for command in commands_of(block):
+            try:
+                self.type(shlex.split(command))
+            except (ModalignError, SystemExit) as error:
+                raise AssertionError(f"`{command}`: {error}") from error
+
+    def type(self, words: list[str]) -> None:
+        words = [found for word in words for found in (expand(self.folder, word) if "*" in word else [word])]
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE), "no such target"
+        elif words[:2] == ["python", "train.py"]:
+            self.training(words[2:])
+        elif words[0] == "modalign":
+            self.verb(words[1:])
+        elif words[0] == "python":
+            script = (ROOT / words[1]).read_text()
+            assert all(word in script for word in words[2:] if word.startswith("-"))
+        else:
+            assert words[0] in ELSEWHERE, f"nobody knows what {words[0]} does"
+
+    def training(self, arguments: list[str]) -> None:
+        """Planned, or run at debug size."""
+        parsed = TrainArguments.parse(arguments)
+        if parsed.help:
+            assert train_help()
+        elif self.train is not None and not parsed.multirun and "fresh=true" not in arguments:
+            assert self.train([*arguments, *TINY]) == 0
+        else:
+            settings, _ = compose_settings([one_value(word) for word in parsed.overrides], parsed.config_dir)
+            assert Planner(settings, RecipeBook(settings)).plan()
+
+    def verb(self, words: list[str]) -> None:
+        verb, arguments = words[0] if words else "--help", words[1:]
+        assert verb in VERBS or verb == "--help"
+        if verb == "--help" or "--help" in arguments:
+            assert help_text()
+        elif verb in DATA_VERBS:
+            generated = verb == "world" or any(word.startswith("world_") for word in arguments)
+            small = ["--world", "tiny"] if generated and "--world" not in arguments else []
+            assert run_verb(verb, [*arguments, *small]) == 0
+        elif verb in RUN_VERBS and self.train is None:
+            read_only(verb, arguments)
+        elif verb not in ("convert", "ship-backbones") and "--world" not in arguments:
+            assert run_verb(verb, arguments) == 0
+
+
+def read_only(verb: str, arguments: list[str]) -> None:
+    """Parse the command line of a verb that needs a finished run."""
+    if verb == "ask":
+        known = sorted(path.stem for path in (places.conf_folder() / "modalities").glob("*/*.yaml"))
+        ask._parser(Manifest("run", "", "instruct", {"new": [], "seen": known})).parse(arguments)
+    elif verb == "evaluate":
+        evaluate._settings  # noqa: B018 (its settings are a run's own)
+        evaluate._parser().parse(arguments)
+    else:
+        with contextlib.suppress(SystemExit), pytest.raises(ModalignError) as told:
+            run_verb(verb, arguments)
+        missing = [word for word in arguments if not Path(word).exists()]
+        assert any(Path(word).name in str(told.value) for word in missing), told.value
+
+
+def expand(folder: Path, word: str) -> list[str]:
+    found = sorted(path.relative_to(folder) for path in folder.glob(word))
+    return [str(path) for path in found[-1:]] or [word]
+
+
+def one_value(word: str) -> str:
+    """An override of a sweep with the first of its values."""
+    override = OverridesParser.create().parse_override(word)
+    return f"{override.key_or_group}={next(override.sweep_string_iterator())}" if override.is_sweep_override() else word
+
+
+def assert_part(part, whole, where="") -> None:
+    """Every leaf of `part` stands in `whole`."""
+    if not isinstance(part, dict):
+        assert part == whole, f"{where}: {part!r} is {whole!r} in the file"
+        return
+    for key, value in part.items():
+        assert key in whole, f"{where}.{key} is not in the file"
+        assert_part(value, whole[key], f"{where}.{key}")
+
+
+def load_train():
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A reader in a folder with copies of what a checkout holds; nothing is written to the checkout."""
+    for name in ("conf", "data_recipes"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.setattr(places, "share", lambda name: tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return Reader(tmp_path)
+
+
+def pytest_generate_tests(metafunc):
+    """`page`: each page; `block`: each fenced example of any page."""
+    if "page" in metafunc.fixturenames:
+        metafunc.parametrize("page", PAGES, ids=lambda page: page.stem)
+    if "block" in metafunc.fixturenames:
+        found = [block for page in PAGES for block in blocks_of(page)]
+        metafunc.parametrize("block", found, ids=str)
