@@ -14,6 +14,7 @@ from modalign.curriculum.order import Groups, by_size, declared_groups
 from modalign.curriculum.phases import Phase, plan_phases, select
 from modalign.curriculum.replay import ReplayRule, phase_steps, shares
 from modalign.curriculum.shares import bounded, weighted_shares
+from modalign.data.recipes import make_hint
 from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity, run_name
 
@@ -97,7 +98,12 @@ class Planner:
         return [name for name in self.settings.modalities if self.book.alignment_recipes(name)]
 
     def _size(self, modality: str) -> int:
-        return sum(self.book.num_samples(name, "train") for name in self.book.alignment_recipes(modality))
+        names = self.book.alignment_recipes(modality)
+        size = sum(self.book.num_samples(name, "train") for name in names)
+        if not size:
+            hints = "; ".join(make_hint(self.book.get(name)) for name in names)
+            raise ModalignError(f"modality '{modality}' has no training samples yet: {hints}")
+        return size
 
     def _backbone_chain(self, stage: str) -> list[RunSpec]:
         names = self.settings.model.backbones
