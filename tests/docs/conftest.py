@@ -18,6 +18,7 @@ from modalign.cli.arguments import TrainArguments
 from modalign.cli.help import train_help
 from modalign.cli.main import VERBS, help_text, run_verb
 from modalign.config import places
+from modalign.config.build import build
 from modalign.config.compose import compose_settings, options
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings
@@ -119,7 +120,9 @@ class Reader:
         if "recipes" in path.parent.name:
             load_recipe(path)
         elif "modalities" in path.parts:
-            build_tokenizers({path.stem: ModalitySettings.model_validate(content)})
+            settings = ModalitySettings.model_validate(content)
+            build_tokenizers({path.stem: settings})
+            build(settings.decoder, str(path))
         else:
             group = path.parent.name
             assert path.stem in options(group, path.parents[1])
