@@ -111,6 +111,11 @@ def _translated(error: Exception, arguments: Sequence[str], config_dir: Path | N
         if known and isinstance(value, str) and value not in known:
             return unknown_name(group, value, known)
     text = str(error)
+    if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", text):
+        return ModalignError(
+            f"'{found[1]}={found[2]}': a list is written in brackets, {found[1]}=[{found[2]}]; to run one after "
+            f"another, add --multirun"
+        )
     if found := re.search(r"Could not override '([^']+)'|full_key: (\S+)|Key '([^']+)' is not in struct", text):
         key = next(part for part in found.groups() if part)
         return _unknown_key(key, arguments)

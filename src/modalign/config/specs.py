@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.config.recipes import RecipeBook
+from modalign.config.references import check_parts, check_references
 from modalign.config.schema import Settings, StageSettings
 from modalign.curriculum.order import Groups, by_size, declared_groups
 from modalign.curriculum.phases import Phase, plan_phases, select
@@ -18,6 +19,7 @@ from modalign.data.recipes import make_hint
 from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity, run_name
 
+NEW = "new"   # what an additive phase trains: the new modality's own parts
 FORMAT = 1   # part of every identity: raised when the meaning of a run changes
 
 
@@ -37,6 +39,7 @@ class RunSpec:
     parent: RunSpec | None
     meaning: dict[str, Any]
     requested: bool = True
+    train: tuple[str, ...] | str = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -65,6 +68,7 @@ class Planner:
         for name in wanted:
             if name not in self.settings.modalities:
                 raise unknown_name("modality", name, self.settings.modalities)
+        check_references(self.settings, self.book)
         if stage is not None and self.settings.stages[stage].backbone is not None:
             return self._backbone_chain(stage)
         selection = select(plan_phases(self._groups()), stage, wanted or None)
@@ -73,7 +77,8 @@ class Planner:
         for number, phase in enumerate(selection.phases):
             first = backbones[-1] if backbones else None
             parent = first if phase.parent is None else made[phase.parent]
-            made.append(replace(self._phase(phase, parent), requested=number >= selection.num_ancestors))
+            requested = number >= selection.num_ancestors
+            made.append(replace(self._phase(phase, parent, requested), requested=requested))
         return [*(replace(spec, requested=False) for spec in backbones), *made]
 
     def _groups(self) -> Groups:
@@ -121,20 +126,37 @@ class Planner:
             weights = weighted_shares({name: float(self.book.num_samples(name, "train")) for name in recipes})
             phase = Phase(stage, stage, (), media, None)
             steps = self.settings.stages[stage].steps
-            chain.append(self._spec(phase, weights, steps, None, chain[-1] if chain else None))
+            train = self.settings.stages[stage].train
+            chain.append(self._spec(phase, weights, steps, None, chain[-1] if chain else None, train))
         return chain
 
-    def _phase(self, phase: Phase, parent: RunSpec | None) -> RunSpec:
+    def _phase(self, phase: Phase, parent: RunSpec | None, requested: bool) -> RunSpec:
         settings = self.settings.stages[phase.stage]
+        train = self._trains(phase, settings, requested)
         if phase.stage == "align":
-            mixture, steps = self._align_mixture(phase, settings)
+            mixture, steps = self._align_mixture(phase, settings, train)
         else:
             mixture, steps = self._instruct_mixture(phase), settings.steps
         first = phase.parent is None and self.settings.curriculum.first_phase_experts
-        return self._spec(phase, mixture, steps, first or None, parent)
+        # More experts than the parent has would change what earlier modalities say.
+        experts = parent.num_experts if train == NEW and parent else first or None
+        return self._spec(phase, mixture, steps, experts, parent, train)
 
-    def _align_mixture(self, phase: Phase, settings: StageSettings) -> tuple[dict[str, Fraction], int]:
-        rule = ReplayRule.parse("none" if settings.train == "new" else settings.replay)
+    def _trains(self, phase: Phase, settings: StageSettings, requested: bool) -> tuple[str, ...] | str:
+        """What the phase trains. Additive (`new`) is a phase that was asked for and has earlier ones to leave alone."""
+        if settings.train != NEW or (requested and phase.parent is not None and phase.new):
+            return settings.train
+        if not settings.parts:
+            raise ModalignError(
+                f"stages.{phase.stage}.train=new: nothing says what {phase.name} trains, which is not additive: "
+                f"set stages.{phase.stage}.parts"
+            )
+        return settings.parts
+
+    def _align_mixture(
+        self, phase: Phase, settings: StageSettings, train: tuple[str, ...] | str
+    ) -> tuple[dict[str, Fraction], int]:
+        rule = ReplayRule.parse("none" if train == NEW else settings.replay)
         sizes = {m: self._size(m) for m in (*phase.seen, *phase.new)}
         by_modality = shares(phase.new, phase.seen, sizes, rule)
         steps = sum(self.settings.curriculum.steps.get(m, settings.steps) for m in phase.new)
@@ -155,15 +177,18 @@ class Planner:
         return weighted_shares(weights)
 
     def _spec(
-        self, phase: Phase, mixture: dict[str, Fraction], steps: int, experts: int | None, parent: RunSpec | None
+        self, phase: Phase, mixture: dict[str, Fraction], steps: int, experts: int | None, parent: RunSpec | None,
+        train: tuple[str, ...] | str,
     ) -> RunSpec:
+        check_parts(self.settings, phase.stage)
         modalities = (*phase.seen, *phase.new)
         meaning = self._meaning(phase, modalities, mixture, steps, experts, parent)
+        meaning["stage"][1]["train"] = train
         full = identity(meaning)
         return RunSpec(
             name=run_name(phase.stage, phase.new or (modalities if phase.stage == "instruct" else ()), full),
             identity=full, stage=phase.stage, new=phase.new, seen=phase.seen, shares=mixture,
-            recipes=tuple(mixture), steps=steps, num_experts=experts, parent=parent, meaning=meaning,
+            recipes=tuple(mixture), steps=steps, num_experts=experts, parent=parent, meaning=meaning, train=train,
         )
 
     def _meaning(
@@ -174,7 +199,7 @@ class Planner:
         settings, stage = self.settings, self.settings.stages[phase.stage]
         meaning = {
             "format": FORMAT,
-            "stage": [phase.stage, stage.model_dump()],
+            "stage": [phase.stage, stage.model_dump(exclude={"parts"})],
             "steps": steps,
             "mixture": {name: str(share) for name, share in mixture.items()},
             "recipes": {name: self.book.meaning(name) for name in mixture},

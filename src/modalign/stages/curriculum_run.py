@@ -23,6 +23,7 @@ from modalign.runs.record import CurriculumRecord, write_record
 from modalign.stages.engine import quiet_libraries
 from modalign.stages.measure import Measure
 from modalign.stages.phase_run import PhaseRun
+from modalign.stages.rehearsal import rehearse, rehearse_data
 from modalign.stages.sources import SourceBook
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any],
     _refuse_unmade(settings, missing)
     check_writable(runs)
     sources = SourceBook(settings, RecipeBook(settings))
+    rehearse(sources, missing)
     sources.ensure(_recipes(settings, specs, missing))
+    rehearse_data(sources, missing)
     measure = Measure(sources)
     record = CurriculumRecord(settings.curriculum.name)
     place = runs / f"curriculum-{settings.curriculum.name}-{identity({'runs': [s.identity for s in specs]})[:8]}"

@@ -1,0 +1,116 @@
+"""Names in the settings that must exist elsewhere in them: told before torch is imported, let alone a model built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import filter as matching
+from typing import Any
+
+from modalign.config.build import ALLOWED
+from modalign.config.places import conf_folder
+from modalign.config.recipes import RecipeBook
+from modalign.config.schema import ModalitySettings, Settings, StageSettings
+from modalign.errors import ModalignError, unknown_name
+
+NOWHERE = "none"   # a modality whose own parts start from no other's
+
+
+def check_references(settings: Settings, book: RecipeBook) -> None:
+    """Raise ModalignError for the first name that is declared nowhere; it lists the known ones and the nearest."""
+    for name, modality in settings.modalities.items():
+        _check_modality(settings, name, modality)
+    for name in settings.curriculum.steps:
+        _known("modality", name, _all_modalities(settings), "curriculum.steps")
+    _check_recipes(settings, book)
+    _check_targets(settings)
+
+
+def check_parts(settings: Settings, stage: str) -> None:
+    """Raise ModalignError where `train` or `optimizer.scale` of a stage names a part that these settings do not make.
+
+    How many experts there are, and what is in a part, is known only once the model is built.
+    """
+    own = settings.stages[stage]
+    if own.train != "new":
+        for selector in own.train:
+            _check_selector(settings, own, selector, f"stages.{stage}.train")
+    for selector in own.optimizer.scale:
+        _check_selector(settings, own, selector, f"stages.{stage}.optimizer.scale")
+
+
+def _check_modality(settings: Settings, name: str, modality: ModalitySettings) -> None:
+    where = f"modalities.{name}"
+    if modality.encoder is not None:
+        _known("encoder", modality.encoder, settings.model.encoders, f"{where}.encoder")
+    _known("projector", modality.projector, settings.model.projectors, f"{where}.projector")
+    _known("modality", modality.start.source, [*settings.modalities, NOWHERE], f"{where}.start.from")
+    built = [m.tokenizer["part"] for m in settings.modalities.values() if "_target_" in m.tokenizer]
+    _known("tokenizer part", modality.tokenizer["part"], built, f"{where}.tokenizer.part")
+
+
+def _check_recipes(settings: Settings, book: RecipeBook) -> None:
+    data = settings.data
+    for modality, recipes in data.align.items():
+        _known("modality", modality, _all_modalities(settings), "data.align")
+        for recipe in recipes:
+            carried = book.media(recipe)
+            if modality in settings.modalities and modality not in carried:
+                raise ModalignError(
+                    f"data.align.{modality}: recipe {recipe} carries {', '.join(carried) or 'text alone'}; "
+                    f"recipes that carry {modality}: {', '.join(book.carrying(modality)) or 'none'}"
+                )
+    for key in ("instruct", "pretrain_text", "pretrain_contrast", "pairs"):
+        for recipe in getattr(data, key):
+            _known("recipe", recipe, book.paths, f"data.{key}")
+    if data.text_loss is not None:
+        _known("recipe", data.text_loss, book.paths, "data.text_loss")
+    recipes = [recipe for name in settings.modalities for recipe in book.alignment_recipes(name)]
+    splits = {split for recipe in recipes for split in book.get(recipe).splits}
+    for split in settings.evaluation.splits:
+        _known("split", split, splits or [split], "evaluation.splits")
+
+
+def _check_targets(settings: Settings) -> None:
+    """Every `_target_` lies in an allowed package: a configuration is data, not a way to run code."""
+    model = settings.model
+    groups: dict[str, Mapping[str, Any]] = {"model.fusion": model.fusion, "model.language_model": model.language_model}
+    groups |= {f"model.encoders.{name}": target for name, target in model.encoders.items()}
+    groups |= {f"model.projectors.{name}": target for name, target in model.projectors.items()}
+    groups |= {f"modalities.{name}.decoder": m.decoder for name, m in settings.modalities.items()}
+    groups |= {f"modalities.{name}.tokenizer": m.tokenizer for name, m in settings.modalities.items()}
+    groups |= {f"stages.{name}.module": stage.module for name, stage in settings.stages.items()}
+    for where, target in groups.items():
+        path = target.get("_target_", ALLOWED[0])
+        if not str(path).startswith(ALLOWED):
+            raise ModalignError(f"{where}: _target_ '{path}' is outside the allowed packages ({', '.join(ALLOWED)})")
+
+
+def _check_selector(settings: Settings, stage: StageSettings, selector: str, where: str) -> None:
+    groups = _part_names(settings, stage)
+    first, *rest = selector.split(".")
+    if not matching(groups, first):
+        raise unknown_name("part", selector, groups, where)
+    members = {name for group in matching(groups, first) for name in groups[group]}
+    if rest and members and not matching(members, rest[0]):
+        raise unknown_name("part", selector, [f"{first}.{name}" for name in members], where)
+
+
+def _part_names(settings: Settings, stage: StageSettings) -> dict[str, list[str]]:
+    """The first two words of every part's name, for the kind of model that a stage trains."""
+    tokenizers = [m.tokenizer["part"] for m in settings.modalities.values()]
+    groups = {"tokenizers": list(dict.fromkeys(tokenizers)), "encoders": list(settings.model.encoders)}
+    if stage.template == "contrast":
+        return groups | {"text": []}
+    projectors = list(settings.model.projectors)
+    return groups | {"positions": list(settings.modalities), "projectors": projectors, "fusion": [], "llm": []}
+
+
+def _all_modalities(settings: Settings) -> list[str]:
+    """Those of the model's set and of the other shipped sets: a curriculum may speak of modalities that a set lacks."""
+    shipped = {path.stem for path in (conf_folder() / "modalities").glob("*/*.yaml")}
+    return sorted({*settings.modalities, *shipped})
+
+
+def _known(kind: str, name: str, names: Iterable[str], where: str) -> None:
+    if name not in (known := list(names)):
+        raise unknown_name(kind, name, known, where)

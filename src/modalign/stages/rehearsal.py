@@ -1,0 +1,80 @@
+"""What configuration alone can get wrong, found before the first phase trains and not when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from modalign.config.build import build, resolve
+from modalign.config.schema import ModalitySettings
+from modalign.config.specs import RunSpec
+from modalign.data.templates import CaptionTemplate
+from modalign.errors import BadSample, ModalignError
+from modalign.stages.assemble import build_tokenizers
+from modalign.stages.sources import SourceBook, template_of
+
+# What stages/phase_run.py gives a stage's module besides the settings.
+MODULE = ("model", "plan", "optimizer", "total_steps", "scales", "max_bad_share")
+# How many samples are tried for one that decodes; bad ones are counted when they are trained on.
+TRIES = 8
+
+
+def rehearse(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
+    """Build what the runs to come are made of, on no device and without weights; ModalignError for what does not build.
+
+    Encoders and the language model may have to be read from disk: of them only the settings' names are checked.
+    """
+    settings = sources.settings
+    declared = _declared(sources, specs)
+    for name in declared:
+        sources.decoder(name)
+    with torch.device("meta"):
+        tokenizers = build_tokenizers(declared)
+        for name, target in settings.model.projectors.items():
+            members = [m for m, modality in declared.items() if modality.projector == name]
+            if members:
+                width = tokenizers[declared[members[0]].tokenizer["part"]].width
+                build(target, f"model.projectors.{name}", width_in=width, width_out=width, modalities=members)
+    for name, target in settings.model.encoders.items():
+        resolve(target, f"model.encoders.{name}")
+    resolve(settings.model.fusion, "model.fusion")
+    resolve(settings.model.language_model, "model.language_model")
+    for spec in specs:
+        stage = settings.stages[spec.stage]
+        template_of(stage)
+        resolve(stage.module, f"stages.{spec.stage}.module", **dict.fromkeys(MODULE))
+
+
+def rehearse_data(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
+    """Put a sample of every recipe through decoder and tokenizer, of which only the shapes count."""
+    declared = _declared(sources, specs)
+    with torch.device("meta"):
+        tokenizers = build_tokenizers(declared)
+    for recipe in dict.fromkeys(name for spec in specs for name in spec.recipes):
+        _try_recipe(sources, recipe, declared, tokenizers)
+
+
+def _try_recipe(
+    sources: SourceBook, recipe: str, declared: Mapping[str, ModalitySettings], tokenizers: Mapping[str, nn.Module]
+) -> None:
+    source = sources.source(recipe, "train", CaptionTemplate())
+    for index in range(min(TRIES, len(source))):
+        try:
+            _, media, _ = source.media(index)
+        except BadSample:
+            continue
+        for span in media:
+            tokenizer = tokenizers[declared[span.modality].tokenizer["part"]]
+            try:
+                tokenizer(span.value[None].to("meta"), (span.variant,))
+            except ModalignError as error:
+                raise ModalignError(f"modalities.{span.modality}, recipe {recipe}: {error}") from None
+        return
+
+
+def _declared(sources: SourceBook, specs: Sequence[RunSpec]) -> dict[str, ModalitySettings]:
+    """The modalities that the runs have; all others may be wrong without harm."""
+    wanted = {modality for spec in specs for modality in spec.modalities}
+    return {name: modality for name, modality in sources.settings.modalities.items() if name in wanted}
