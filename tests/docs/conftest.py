@@ -32,7 +32,7 @@ from modalign.runs.metrics import HEADER
 from modalign.stages.assemble import build_tokenizers
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a page may ask a person to type that says nothing of this project.
 ELSEWHERE = {"git", "cd", "source"}
@@ -130,7 +130,7 @@ class Reader:
     def do_bash(self, block: Block) -> None:
         for command in commands_of(block):
             try:
-                self.type(shlex.split(command))
+                self.type(shlex.split(command, comments=True))
             except (ModalignError, SystemExit) as error:
                 raise AssertionError(f"`{command}`: {error}") from error
 
@@ -168,6 +168,8 @@ class Reader:
             generated = verb == "world" or any(word.startswith("world_") for word in arguments)
             small = ["--world", "tiny"] if generated and "--world" not in arguments else []
             assert run_verb(verb, [*arguments, *small]) == 0
+        elif verb == "convert" and (self.folder / arguments[0]).exists():
+            assert run_verb(verb, arguments) == 0
         elif verb in RUN_VERBS and self.train is None:
             read_only(verb, arguments)
         elif verb not in ("convert", "ship-backbones") and "--world" not in arguments:
@@ -222,6 +224,7 @@ def reader(tmp_path, monkeypatch):
     """A reader in a folder with copies of what a checkout holds; nothing is written to the checkout."""
     for name in ("conf", "data_recipes"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.setattr(places, "share", lambda name: tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return Reader(tmp_path)

@@ -86,7 +86,7 @@ def messages() -> tuple[re.Pattern, ...]:
             parts = node.values if isinstance(node, ast.JoinedStr) else [node] if is_text(node) else []
             texts = [part.value if is_text(part) else None for part in parts]
             if sum(len(text) for text in texts if text) >= 15:
-                found.add(".*".join(re.sub(r"%(\.\d)?[sdf]", ".*", re.escape(t)) if t else "" for t in texts))
+                found.add(".*".join(re.sub(r"%(\\\.\d)?[sdf]", ".*", re.escape(t)) if t else "" for t in texts))
     return tuple(re.compile(text.replace(".*.*", ".*")) for text in found)
 
 

@@ -124,11 +124,17 @@ def _translated(error: Exception, arguments: Sequence[str], config_dir: Path | N
 
 def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
     known = setting_names(arguments)
+    if key in known:   # the setting is there: what is not is a name inside the mapping that it was given
+        key = _inside(key, arguments, known)
     leaf = key.rsplit(".", 1)[-1]
     room = key.rpartition(".")[0]
     inside = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == room]
     if _takes_new_names(room) and not difflib.get_close_matches(leaf, inside, n=1):
         return ModalignError(f"'{leaf}' is not in {room} yet: a new name is added with a plus, +{key}=…")
+    fields = getattr(_kind_at(room), "model_fields", {})
+    if leaf in fields:
+        return ModalignError(f"'{key}' stands at its default, which no YAML names: change it with a plus, +{key}=…")
+    inside = inside or list(fields)
     if inside:
         return unknown_name("setting", leaf, inside, room or "the configuration")
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
@@ -137,13 +143,28 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
     return ModalignError(f"unknown setting '{key}': {hint}")
 
 
+def _inside(key: str, arguments: Sequence[str], known: Sequence[str]) -> str:
+    """The first name below `key` that `arguments` give it and that is not known."""
+    for argument in arguments:
+        parsed = OverridesParser.create().parse_override(argument)
+        if parsed.key_or_group == key and isinstance(value := parsed.value(), dict):
+            return next((f"{key}.{name}" for name in value if f"{key}.{name}" not in known), key)
+    return key
+
+
 def _takes_new_names(room: str) -> bool:
     """Whether the setting is a mapping of names that nobody declares beforehand, such as data.align."""
+    kind = _kind_at(room)
+    return get_origin(kind) is dict and get_args(kind)[-1] is not Any
+
+
+def _kind_at(room: str) -> Any:
+    """The schema's type of a setting, None where it knows none."""
     kind: Any = Settings
-    for part in room.split("."):
+    for part in room.split(".") if room else ():
         fields = getattr(kind, "model_fields", {})
         kind = fields[part].annotation if part in fields else (get_args(kind) or (None,))[-1]
-    return get_origin(kind) is dict and get_args(kind)[-1] is not Any
+    return kind
 
 
 def setting_names(arguments: Sequence[str]) -> list[str]:
