@@ -28,6 +28,8 @@ class DecodedCache:
 
     def put(self, key: tuple[int, bytes], value: Tensor) -> None:
         """Keep a tensor."""
+        earlier = self._kept.pop(key, None)
+        self._bytes -= 0 if earlier is None else earlier.nbytes
         self._kept[key] = value
         self._bytes += value.nbytes
         while self._bytes > self.max_bytes:
@@ -53,8 +55,7 @@ class _Cached:
         self.decoder = decoder
 
     def __call__(self, data: Any, rng: Any = None) -> Tensor:
-        members = data if isinstance(data, tuple) else (data,)
-        key = (id(self.decoder), hashlib.blake2b(b"".join(members), digest_size=16).digest())
+        key = (id(self.decoder), _digest(data if isinstance(data, tuple) else (data,)))
         value = self.cache.get(key)
         if value is None:
             watched = None if rng is None else _Watched(rng)
@@ -62,3 +63,12 @@ class _Cached:
             if watched is not None and not watched.used:
                 self.cache.put(key, value)
         return value
+
+
+def _digest(members: tuple[bytes, ...]) -> bytes:
+    """Of what the members hold and of where each ends."""
+    state = hashlib.blake2b(digest_size=16)
+    for member in members:
+        state.update(len(member).to_bytes(8, "little"))
+        state.update(member)
+    return state.digest()

@@ -14,7 +14,7 @@ from torch import nn
 from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.config.build import build
 from modalign.config.schema import StageSettings
-from modalign.config.specs import RunSpec
+from modalign.config.specs import NEW, RunSpec
 from modalign.data.collate import Collator
 from modalign.errors import ModalignError
 from modalign.models.freezing import FreezePlan, frozen_digest, plan_freeze
@@ -128,9 +128,9 @@ class PhaseRun:
 
     def _plan(self, model: Any) -> FreezePlan:
         """The stage's parts, less those of modalities that the mixture never brings; `new`: the new ones' own alone."""
-        if self.stage.train == "new":
+        if self.spec.train == NEW:
             return plan_freeze(model, [part for modality in self.spec.new for part in model.own_parts(modality)])
-        plan = plan_freeze(model, self.stage.train)
+        plan = plan_freeze(model, self.spec.train)
         if not hasattr(model, "paths"):
             return plan
         present = {m for name in self.spec.recipes for m in self.sources.book.media(name)}
