@@ -1,12 +1,12 @@
 """Somebody who types what a page shows: the fenced blocks of a page, followed in order, in a folder of its own."""
 
 import contextlib
-import importlib.util
 import json
 import re
 import shlex
 import shutil
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,9 +36,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROO
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a page may ask a person to type that says nothing of this project.
 ELSEWHERE = {"git", "cd", "source"}
-# Verbs that are run as they stand, and those that need a finished run, whose command line alone is read.
+# Verbs that are run as they stand; of others the command line alone is read where the run that they name is not there.
 DATA_VERBS = {"recipes", "shards", "index", "verify", "show", "plan", "new-modality", "world"}
-RUN_VERBS = {"ask", "evaluate", "report", "compare", "ledger", "convert", "ship-backbones"}
 TINY = ["debug=tiny", "trainer.progress=false", "trainer.threads=2"]
 
 
@@ -138,6 +137,8 @@ class Reader:
         words = [found for word in words for found in (expand(self.folder, word) if "*" in word else [word])]
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE), "no such target"
+            if words[1] == "demo":
+                self.training([])
         elif words[:2] == ["python", "train.py"]:
             self.training(words[2:])
         elif words[0] == "modalign":
@@ -164,16 +165,25 @@ class Reader:
         assert verb in VERBS or verb == "--help"
         if verb == "--help" or "--help" in arguments:
             assert help_text()
+        elif verb == "shards" and self.train is not None and (self.folder / "data" / arguments[0]).exists():
+            return  # an earlier page has made them
         elif verb in DATA_VERBS:
             generated = verb == "world" or any(word.startswith("world_") for word in arguments)
             small = ["--world", "tiny"] if generated and "--world" not in arguments else []
             assert run_verb(verb, [*arguments, *small]) == 0
-        elif verb == "convert" and (self.folder / arguments[0]).exists():
+        elif (self.folder / arguments[0]).exists() and "--world" not in arguments:
+            self.lay_out(arguments)
             assert run_verb(verb, arguments) == 0
-        elif verb in RUN_VERBS and self.train is None:
+        else:
             read_only(verb, arguments)
-        elif verb not in ("convert", "ship-backbones") and "--world" not in arguments:
-            assert run_verb(verb, arguments) == 0
+
+    def lay_out(self, arguments: list[str]) -> None:
+        """Put a sample of the sense where a command names a file that only a reader would have."""
+        for option, name in pairwise(arguments):
+            if option.startswith("--") and Path(name).suffix and not (self.folder / name).exists():
+                found = sorted(self.folder.glob(f"runs/*/samples/*-{option[2:]}.*"))
+                if found:
+                    shutil.copy(found[0], self.folder / name)
 
 
 def read_only(verb: str, arguments: list[str]) -> None:
@@ -182,7 +192,6 @@ def read_only(verb: str, arguments: list[str]) -> None:
         known = sorted(path.stem for path in (places.conf_folder() / "modalities").glob("*/*.yaml"))
         ask._parser(Manifest("run", "", "instruct", {"new": [], "seen": known})).parse(arguments)
     elif verb == "evaluate":
-        evaluate._settings  # noqa: B018 (its settings are a run's own)
         evaluate._parser().parse(arguments)
     else:
         with contextlib.suppress(SystemExit), pytest.raises(ModalignError) as told:
@@ -210,13 +219,6 @@ def assert_part(part, whole, where="") -> None:
     for key, value in part.items():
         assert key in whole, f"{where}.{key} is not in the file"
         assert_part(value, whole[key], f"{where}.{key}")
-
-
-def load_train():
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Every fenced example of the README and of docs/ is typed: what can run runs, the rest is read by what it is for."""
 
 import ast
+import importlib.util
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 LANGUAGES = {"bash", "python", "yaml", "json", "csv", "text"}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-WRITES = {"print_table", "say"}
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,16 @@ def test_the_language_of_every_example_is_known(block):
 
 def test_a_page_can_be_typed_from_top_to_bottom(page, reader):
     reader.follow(page)
+
+
+@pytest.mark.slow
+def test_the_tutorials_can_be_followed_to_their_results(reader):
+    """One reader, one folder, all trained at debug size: the demonstration, own data, a ninth sense, the report."""
+    reader.train = load_train().main
+    for page in ("README.md", "docs/align-your-own-data.md", "docs/add-a-modality.md", "docs/read-the-report.md"):
+        reader.follow(ROOT / page)
+    runs = {path.name.rsplit("-", 1)[0] for path in Path("runs").glob("align-*")}
+    assert runs >= {"align-image", "align-audio", "align-imu", "align-radar", "align-sonar"}
 
 
 def test_every_link_leads_somewhere(page):
@@ -53,18 +64,21 @@ def test_messages_that_a_page_quotes_are_those_of_the_program(page):
 
 
 def test_the_figure_is_drawn_and_its_folders_exist(tmp_path):
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("draw_pipeline", DOCS / "images" / "draw_pipeline.py")
     figure = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules["draw_pipeline"] = figure
     spec.loader.exec_module(figure)
     figure.draw(tmp_path / "pipeline.svg")
     assert (tmp_path / "pipeline.svg").read_text().count("<path") > 50
     for box in (*figure.PIPELINE, *figure.ROOMS):
         assert (ROOT / "src" / "modalign" / box.folder).exists(), box
+
+
+def load_train():
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def headings(page):

@@ -15,6 +15,7 @@ from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.config.build import build
 from modalign.config.schema import StageSettings
 from modalign.config.specs import NEW, RunSpec
+from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.collate import Collator
 from modalign.errors import ModalignError
 from modalign.models.freezing import FreezePlan, frozen_digest, plan_freeze
@@ -133,7 +134,10 @@ class PhaseRun:
         plan = plan_freeze(model, self.spec.train)
         if not hasattr(model, "paths"):
             return plan
-        present = {m for name in self.spec.recipes for m in self.sources.book.media(name)}
+        # A phase of very few steps may end before every share of its mixture had a slice.
+        schedule = SliceSchedule(self.spec.shares, self.sources.settings.seed)
+        slices = schedule.counts(self.spec.steps * self.stage.slices_per_step)
+        present = {m for name, count in slices.items() if count for m in self.sources.book.media(name)}
         reached = {model.paths[m].tokenizer for m in present}
         idle = {f"tokenizers.{path.tokenizer}" for path in model.paths.values() if path.tokenizer not in reached}
         idle |= {part for m in model.paths if m not in present for part in model.own_parts(m)}
