@@ -35,6 +35,18 @@ def test_earlier_handlers_come_back_even_after_an_error():
     assert [signal.getsignal(number) for number in InterruptFlag().signals] == before
 
 
+def test_a_library_that_takes_the_handlers_away_gives_them_back():
+    taken = []
+    with InterruptFlag() as flag:
+        signal.signal(signal.SIGTERM, lambda number, frame: taken.append(number))
+        flag.take_back()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.raised == "SIGTERM"
+    assert not taken
+    InterruptFlag().take_back()   # never entered: nothing to take
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_a_forked_worker_still_ends_on_sigterm_and_ignores_the_rest():
     with InterruptFlag() as flag:
         child = os.fork()

@@ -1,4 +1,4 @@
-"""Tiny real runs: one world and one pair of backbones for all tests of this folder, and the command that adds to them."""
+"""Tiny real runs: one world and one pair of backbones for this folder's tests, and the command that adds to them."""
 
 from __future__ import annotations
 

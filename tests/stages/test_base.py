@@ -1,4 +1,4 @@
-"""What every stage promises: what is frozen stays, what trains moves, and a gradient is a mean over supervised tokens."""
+"""What every stage promises: what is frozen stays, what trains moves, a gradient is a mean over supervised tokens."""
 
 import copy
 

@@ -25,6 +25,8 @@ class StepCheckpoints(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """The step resumed from is saved already."""
         self._saved = trainer.global_step
+        # Lightning's own handler of SIGTERM would end the run in the midst of an optimizer step, unsaved.
+        self.flag.take_back()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

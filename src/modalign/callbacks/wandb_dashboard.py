@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -12,10 +13,14 @@ from modalign.errors import ModalignError
 from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
 
-_SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential|authorization)", re.IGNORECASE)
-_SHAPED = re.compile(
-    r"\b(hf_[A-Za-z0-9]{8,}|wandb_v\d_\w{8,}|[0-9a-f]{40}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b"
+_SECRET = re.compile(
+    r"(token(?!s|iz)|secret|passw(or)?d|passphrase|(api|access|private)_?key|credential|authorization)", re.IGNORECASE
 )
+_SHAPED = re.compile(
+    r"\b(hf_[A-Za-z0-9]{8,}|wandb_v\d_\w{8,}|sk-[\w-]{16,}|[0-9a-f]{40}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b"
+    r"|://[^/\s:@]+:[^/\s@]+@"
+)
+_REMOVED = "(removed)"
 
 
 class WandbDashboard:
@@ -36,7 +41,7 @@ class WandbDashboard:
         options = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True)
         self._run = wandb.init(
             project=settings.project, entity=settings.entity, group=settings.group, job_type=stage, name=folder.name,
-            tags=[*settings.tags, *modalities], id=_run_id(folder), resume="allow", mode=settings.mode,
+            tags=redacted([*settings.tags, *modalities]), id=_run_id(folder), resume="allow", mode=settings.mode,
             dir=str(folder.path), config=redacted(config), settings=options,
         )  # fmt: skip
         self._run.define_metric("step")
@@ -51,15 +56,23 @@ class WandbDashboard:
         self._run.finish()
 
 
-def redacted(value: Any, key: str = "") -> Any:
-    """A config without what looks like a secret, by its key or by its shape."""
+def redacted(value: Any) -> Any:
+    """A config without secrets: known by their key, by their shape, or since the environment keeps them as such."""
     if isinstance(value, Mapping):
-        return {name: redacted(child, str(name)) for name, child in value.items()}
+        return {
+            redacted(str(key)): _REMOVED if child is not None and _SECRET.search(str(key)) else redacted(child)
+            for key, child in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [redacted(child, key) for child in value]
-    if isinstance(value, str) and ((_SECRET.search(key) and "tokenizer" not in key) or _SHAPED.search(value)):
-        return "(removed)"
+        return [redacted(child) for child in value]
+    if isinstance(value, str) and (_SHAPED.search(value) or any(secret in value for secret in _environment())):
+        return _REMOVED
     return value
+
+
+def _environment() -> list[str]:
+    """Values of environment variables that are named as secrets; what is short could be any word."""
+    return [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= 8]
 
 
 def _run_id(folder: RunFolder) -> str:

@@ -35,6 +35,11 @@ class InterruptFlag:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._earlier = {}
 
+    def take_back(self) -> None:
+        """Put the handlers in place again, after a library has put its own before them."""
+        for number in self._earlier:
+            signal.signal(number, self._notice)
+
     def __bool__(self) -> bool:
         return self.raised is not None
 

@@ -1,0 +1,89 @@
+"""When a run is saved: at optimizer-step boundaries, where it is due, at the end, and where it is told to stop."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from modalign.callbacks.checkpoints import StepCheckpoints
+
+
+class Rows:
+    def __init__(self):
+        self.synced = 0
+
+    def sync(self):
+        self.synced += 1
+
+
+class Flag:
+    raised = None
+    taken_back = 0
+
+    def take_back(self):
+        self.taken_back += 1
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Plays slices of a training of `total` optimizer steps and keeps what was saved."""
+
+    def play(total=6, every=2, accumulate=1, raise_at=None, begin=0):
+        flag, rows = Flag(), Rows()
+        saved = []
+        trainer = SimpleNamespace(
+            global_step=begin, accumulate_grad_batches=accumulate, should_stop=False,
+            save_checkpoint=lambda path: saved.append(path.name),
+        )  # fmt: skip
+        callback = StepCheckpoints(tmp_path, every, flag, rows)
+        module = SimpleNamespace(total_steps=total)
+        callback.on_train_start(trainer, module)
+        batch = begin * accumulate
+        while trainer.global_step < total and not trainer.should_stop:
+            trainer.global_step += (batch + 1) % accumulate == 0
+            if raise_at == batch:
+                flag.raised = "SIGUSR1"
+            callback.on_train_batch_end(trainer, module, None, None, batch)
+            batch += 1
+        return saved, callback, trainer, rows, flag
+
+    return play
+
+
+def test_it_saves_every_so_many_steps_and_at_the_last(run):
+    saved, callback, *_ = run(total=5, every=2)
+    assert saved == ["step-2", "step-4", "step-5"]
+    assert callback.interrupted is None
+
+
+def test_within_an_accumulation_nothing_is_saved(run):
+    saved, *_ = run(total=4, every=1, accumulate=3)
+    assert saved == ["step-1", "step-2", "step-3", "step-4"]
+
+
+def test_a_signal_is_obeyed_at_the_end_of_the_optimizer_step(run):
+    saved, callback, trainer, *_ = run(total=9, every=100, accumulate=3, raise_at=4)
+    assert saved == ["step-2"]
+    assert callback.interrupted == "SIGUSR1"
+    assert trainer.should_stop
+
+
+def test_a_signal_in_the_last_step_lets_the_run_end(run):
+    saved, callback, trainer, *_ = run(total=3, every=100, raise_at=2)
+    assert saved == ["step-3"]
+    assert callback.interrupted is None
+    assert not trainer.should_stop
+
+
+def test_the_step_that_was_resumed_from_is_not_saved_again(run):
+    saved, *_ = run(total=5, every=2, begin=2)
+    assert saved == ["step-4", "step-5"]
+
+
+def test_rows_reach_the_disk_before_the_checkpoint_that_follows_them(run):
+    saved, _, _, rows, _ = run(total=4, every=2)
+    assert rows.synced == len(saved) == 2
+
+
+def test_signals_are_taken_back_from_the_trainer(run):
+    *_, flag = run()
+    assert flag.taken_back == 1

@@ -1,0 +1,59 @@
+"""Several phases in one command: what is missing is made or named, and the curriculum points at its runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modalign.errors import ModalignError
+from modalign.runs.record import read_record
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_missing_phase_is_named_with_the_command_that_makes_it(own_shop):
+    shop = own_shop()
+    with pytest.raises(ModalignError) as told:
+        shop.train("stage=align", "modality=fmri", "model.make_missing=false")
+    assert "phase align-audio-" in str(told.value)
+    assert "stage=align modality=audio" in str(told.value)
+    assert not list(shop.runs.glob("align-fmri-*"))
+
+
+def test_the_curriculum_points_at_its_runs_in_order(backbones, instructed, image, audio):
+    (place,) = [p for p in backbones.runs.glob("curriculum-*") if len(read_record(p).phases) == 3]
+    record = read_record(place)
+    assert record.status == "finished"
+    assert [phase.stage for phase in record.phases] == ["align", "align", "instruct"]
+    assert [(place / phase.run).resolve().name for phase in record.phases] == [
+        image.name, audio.name, instructed.name,
+    ]  # fmt: skip
+    assert (place / "report.html").exists()
+
+
+def test_fresh_begins_another_run_beside_the_finished_one(own_shop, image):
+    shop = own_shop()
+    assert shop.train("stage=align", "modality=image", "fresh=true")
+    names = sorted(path.name for path in shop.runs.glob("align-image-*"))
+    assert names == [image.name, f"{image.name}-2"]
+
+
+def test_what_a_command_stands_on_is_made_in_the_same_command(backbones, audio):
+    """Only `stage=align modality=audio` was asked for; image, and both backbones, came with it."""
+    parents = [audio.manifest().parent["name"].split("-")[0:2]]
+    assert parents == [["align", "image"]]
+
+
+@pytest.mark.slow
+def test_a_sweep_over_two_seeds_makes_two_runs(tmp_path):
+    command = [
+        sys.executable, "train.py", "--multirun", "seed=0,1", "stage=pretrain_text", "debug=tiny",
+        "trainer.progress=false", "trainer.threads=1", f"paths.runs={tmp_path / 'runs'}",
+        f"paths.data={tmp_path / 'data'}", f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    runs = sorted((tmp_path / "runs").glob("pretrain_text-*/manifest.json"))
+    assert len(runs) == 2
+    assert {'"seed": 0' in run.read_text() for run in runs} == {True, False}

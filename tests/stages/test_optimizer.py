@@ -1,0 +1,59 @@
+"""Warm-up, cosine and floor in optimizer steps; one group a part, decay on matrices alone."""
+
+import pytest
+import torch
+
+from modalign.config.schema import OptimizerSettings
+from modalign.stages.optimizer import make_optimizer, make_schedule
+
+
+def settings(**changes):
+    return OptimizerSettings(**{"learning_rate": 0.1, "floor": 0.1, "warmup_steps": 4, "weight_decay": 0.5, **changes})
+
+
+def rates(steps, **changes):
+    own = settings(**changes)
+    optimizer = make_optimizer({"a": [torch.nn.Parameter(torch.zeros(2, 2))]}, {}, own)
+    schedule = make_schedule(optimizer, own, steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return [*found, optimizer.param_groups[0]["lr"]]
+
+
+def test_the_rate_rises_in_a_line_then_falls_as_half_a_cosine_to_the_floor():
+    found = rates(20)
+    assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert found[12] == pytest.approx(0.1 * (0.1 + 0.9 * 0.5))  # half way between warm-up and end
+    assert found[4:] == sorted(found[4:], reverse=True)
+    assert found[-1] == pytest.approx(0.01)
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate():
+    assert rates(4, warmup_steps=0)[0] == pytest.approx(0.1)
+
+
+def test_a_warm_up_longer_than_the_phase_still_reaches_the_full_rate():
+    found = rates(3, warmup_steps=50)
+    assert found[2] == pytest.approx(0.1)
+    assert found[0] > 0
+
+
+def test_a_phase_of_one_step_trains():
+    assert rates(1, warmup_steps=0)[0] == pytest.approx(0.1)
+
+
+def test_each_part_has_its_own_rate_and_only_matrices_decay():
+    parts = {
+        "tokenizers.audio": [torch.nn.Parameter(torch.zeros(2, 2)), torch.nn.Parameter(torch.zeros(2))],
+        "llm": [torch.nn.Parameter(torch.zeros(3, 3))],
+    }
+    groups = make_optimizer(parts, {"tokenizers.audio": 3.0}, settings()).param_groups
+    found = [(g["part"], g["lr"], g["weight_decay"], g["params"][0].ndim) for g in groups]
+    assert found == [
+        ("tokenizers.audio", pytest.approx(0.3), 0.5, 2),
+        ("tokenizers.audio", pytest.approx(0.3), 0.0, 1),
+        ("llm", pytest.approx(0.1), 0.5, 2),
+    ]
