@@ -106,7 +106,7 @@ class Planner:
         names = self.book.alignment_recipes(modality)
         size = sum(self.book.num_samples(name, "train") for name in names)
         if not size:
-            hints = "; ".join(make_hint(self.book.get(name)) for name in names)
+            hints = "; ".join(f"nothing at {self.book.folder(name)}, {make_hint(self.book.get(name))}" for name in names)
             raise ModalignError(f"modality '{modality}' has no training samples yet: {hints}")
         return size
 
