@@ -41,3 +41,11 @@ def test_above_the_stated_share_the_run_stops_and_names_recipe_and_sample():
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ModalignError, match="from 0 to 1"):
         Holes(max_share=share)
+
+
+def test_a_run_that_is_over_is_judged_however_few_samples_it_read():
+    holes = Holes(0.1, grace=100)
+    holes.add("a", "k", "torn")
+    holes.check({"a": 4})
+    with pytest.raises(ModalignError, match="1 of 4 samples could not be used"):
+        holes.check({"a": 4}, ended=True)

@@ -35,11 +35,14 @@ class Holes:
         if len(entry["examples"]) < NUM_EXAMPLES:
             entry["examples"].append({"key": key, "reason": reason})
 
-    def check(self, consumed: Mapping[str, int]) -> None:
-        """An error naming the recipe whose bad samples exceed the share of `consumed` (by recipe, bad included)."""
+    def check(self, consumed: Mapping[str, int], ended: bool = False) -> None:
+        """An error naming the recipe whose bad samples exceed the share of `consumed` (by recipe, bad included).
+
+        `ended` judges a run that is over, however few samples it read.
+        """
         for recipe, entry in self._by_recipe.items():
             read = max(consumed.get(recipe, 0), entry["count"])
-            if read >= self.grace and entry["count"] > self.max_share * read:
+            if (ended or read >= self.grace) and entry["count"] > self.max_share * read:
                 first = entry["examples"][0]
                 raise ModalignError(
                     f"recipe {recipe}: {entry['count']} of {read} samples could not be used, above data.max_bad_share="

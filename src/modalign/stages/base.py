@@ -73,8 +73,12 @@ class StageModule(pl.LightningModule):
         return zero
 
     def _note_holes(self, batch: Batch) -> None:
+        """Count the slice's bad samples; too many of a recipe's end the run."""
         for recipe, key, reason in batch.holes:
             self.holes.add(recipe, key, reason)
+        data = getattr(self.trainer, "datamodule", None)
+        if batch.holes and data is not None:
+            self.holes.check(data.consumed(self.trainer.global_step + 1))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the summed gradients by the supervised count over ranks and accumulation (not a mean of means)."""

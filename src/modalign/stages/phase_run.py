@@ -83,7 +83,8 @@ class PhaseRun:
             try:
                 self._train(module, data, time, flag)
                 self._prove(manifest, module, before)
-                manifest.consumed, manifest.holes = data.consumed(self.spec.steps), module.holes.to_dict()
+                manifest.consumed = data.consumed(self.spec.steps)
+                module.holes.check(manifest.consumed, ended=True)
                 checkpoint = newest_valid(self.folder.checkpoints)
                 assert checkpoint is not None
                 manifest.checkpoint = checkpoint_entry(self.folder.path, checkpoint)
@@ -96,7 +97,7 @@ class PhaseRun:
                 manifest.reason = str(error) or type(error).__name__
                 raise
             finally:
-                manifest.seconds = time.seconds
+                manifest.seconds, manifest.holes = time.seconds, module.holes.to_dict()
                 write_manifest(self.folder.path, manifest)
             self._report(time, manifest)
         return manifest
