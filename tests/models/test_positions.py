@@ -36,3 +36,12 @@ def test_fewer_frames_take_the_first_marks_and_more_are_refused():
     assert positions.mark_frames(torch.zeros(1, 2, 4, 8)).shape == (1, 2, 4, 8)
     with pytest.raises(ModalignError, match="4 frames came, but positions hold 3"):
         positions.mark_frames(torch.zeros(1, 4, 4, 8))
+
+
+def test_a_frame_gain_makes_the_mean_over_frames_tell_their_order():
+    positions = Positions(4, 8, learned=False, num_frames=3, std=0.02, frame_gain=0.5)
+    tokens = torch.randn(2, 3, 4, 8)
+    forwards = positions.mark_frames(tokens).mean(dim=1)
+    backwards = positions.mark_frames(tokens.flip(1)).mean(dim=1)
+    assert not torch.allclose(forwards, backwards, atol=1e-3)
+    assert torch.allclose(positions.gains[:, 0], torch.tensor([0.5, 1.0, 1.5]))

@@ -41,6 +41,7 @@ class PositionSettings(Strict):
     learned: bool = False
     num_frames: Annotated[int, Field(ge=0)] = 0
     std: Positive = 0.02
+    frame_gain: Share = 0.0
 
 
 class ModalitySettings(Strict):

@@ -43,7 +43,7 @@ def build_model(
     positions = {
         name: Positions(
             tokenizers[m.tokenizer["part"]].num_tokens, tokenizers[m.tokenizer["part"]].width,
-            m.positions.learned, m.positions.num_frames, m.positions.std,
+            m.positions.learned, m.positions.num_frames, m.positions.std, m.positions.frame_gain,
         )
         for name, m in declared.items()
     }
