@@ -53,4 +53,8 @@ def locate(path: str, where: str) -> Any:
         raise ModalignError(f"{where}: _target_ '{path}': no module {error.name}") from None
     if not hasattr(module, name):
         raise unknown_name("_target_", path, [f"{module_name}.{n}" for n in vars(module) if n[0].isupper()], where)
-    return getattr(module, name)
+    found = getattr(module, name)
+    # What a module merely imports is reached through it too, and is no part of the package.
+    if not callable(found) or not str(found.__module__).startswith(ALLOWED):
+        raise ModalignError(f"{where}: _target_ '{path}' is not a class or function of {', '.join(ALLOWED)}*")
+    return found

@@ -41,14 +41,17 @@ def check(config: DictConfig) -> tuple[Settings, dict[str, Any]]:
 
 def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """Hydra's composition with every modality file of the model's set, errors translated."""
-    overrides = [*modality_overrides(arguments, config_dir), *arguments]
-    if config_dir is not None:
-        overrides.insert(0, f"hydra.searchpath=[file://{config_dir.resolve()}]")
+    searchpath = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
+        overrides = [*searchpath, *modality_overrides(arguments, config_dir), *arguments]
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("config", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise _translated(error, arguments, config_dir) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{mark.name} line {mark.line + 1}" if mark else "a file of the configuration"
+        raise ModalignError(f"{where} is not valid YAML: {error.problem or error.context}") from None
 
 
 def modality_overrides(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
@@ -69,7 +72,7 @@ def modality_set(arguments: Sequence[str], config_dir: Path | None = None) -> st
     for root in _roots(config_dir):
         path = root / "model" / f"{chosen}.yaml"
         if path.is_file():
-            return str((yaml.safe_load(path.read_text()) or {}).get("modality_set", chosen))
+            return str(_yaml(path).get("modality_set", chosen))
     raise unknown_name("model", chosen, options("model", config_dir))
 
 
@@ -80,7 +83,7 @@ def chosen_group(group: str, arguments: Sequence[str], config_dir: Path | None =
         key, _, value = argument.partition("=")
         path = next((p for r in _roots(config_dir) if (p := r / "experiment" / f"{value}.yaml").is_file()), None)
         if key == "experiment" and path is not None:
-            for entry in (yaml.safe_load(path.read_text()) or {}).get("defaults", []):
+            for entry in _yaml(path).get("defaults", []):
                 if isinstance(entry, dict) and f"override /{group}" in entry:
                     found = str(entry[f"override /{group}"])
     for argument in arguments:
@@ -93,6 +96,12 @@ def chosen_group(group: str, arguments: Sequence[str], config_dir: Path | None =
 def options(group: str, config_dir: Path | None = None) -> list[str]:
     """The YAML files of a group, by name: the shipped ones and those of `config_dir`."""
     return sorted({path.stem for root in _roots(config_dir) for path in (root / group).glob("*.yaml")})
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """A file's own content; it is opened by name, so that what is wrong in it is told with its name."""
+    with path.open(encoding="utf-8") as file:
+        return yaml.safe_load(file) or {}
 
 
 def _roots(config_dir: Path | None) -> list[Path]:

@@ -1,0 +1,80 @@
+"""From a command line to settings: a folder of one's own adds to what ships, and nothing is left unresolved."""
+
+import pytest
+
+from modalign.config.compose import chosen_group, compose_settings, modality_names, modality_set, options
+from modalign.errors import ModalignError
+
+RADAR = """
+title: Radar
+decoder: {_target_: modalign.data.decoders.maps.MapDecoder, channels: 1, size: [16, 16]}
+tokenizer: {part: radar, _target_: modalign.models.tokenizers.maps.MapTokenizer, width: 128, kernel: 4, stride: 4,
+  channels: 1, size: 16}
+encoder: clip
+projector: upm
+prompts: ["What does the radar see?"]
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Somebody's own configuration: a ninth modality and an experiment."""
+    for name, text in {
+        "modalities/embedded/radar.yaml": RADAR,
+        "experiment/mine.yaml": "# @package _global_\nseed: 7\nstages: {align: {steps: 3}}\n",
+        "model/mine.yaml": "defaults: [embedded, _self_]\nname: mine\nmodality_set: embedded\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_modality_is_a_file_in_one_s_own_folder_and_nothing_else(own):
+    settings, plain = compose_settings((), own)
+    assert settings.modalities["radar"].title == "Radar"
+    assert len(settings.modalities) == 9
+    assert plain["modalities"]["radar"]["tokenizer"]["kernel"] == 4
+
+
+def test_an_own_experiment_changes_what_it_names(own):
+    settings, _ = compose_settings(("experiment=mine", "stages.align.steps=5"), own)
+    assert settings.seed == 7
+    assert settings.stages["align"].steps == 5  # the command line has the last word
+
+
+def test_an_own_model_uses_the_set_of_modalities_that_it_names(own):
+    assert modality_set(("model=mine",), own) == "embedded"
+    assert "radar" in modality_names("embedded", own)
+    assert "radar" not in modality_names("embedded")
+    assert compose_settings(("model=mine",), own)[0].model.name == "mine"
+
+
+def test_options_are_the_shipped_and_the_own_ones(own):
+    assert {"mine", "digits"} <= set(options("experiment", own))
+    assert chosen_group("model", ("model=a", "model=b")) == "b"
+    assert chosen_group("model", ()) is None
+
+
+def test_an_own_modality_with_a_misspelt_key_is_told_by_its_name(own):
+    (own / "modalities" / "embedded" / "radar.yaml").write_text(RADAR.replace("prompts:", "promts:"))
+    with pytest.raises(ModalignError, match=r"modalities\.radar"):
+        compose_settings((), own)
+
+
+@pytest.mark.parametrize("name", ["modalities/embedded/radar", "experiment/mine", "model/mine"])
+def test_a_yaml_file_that_cannot_be_read_is_told_in_one_line_with_its_name(own, name):
+    (own / f"{name}.yaml").write_text("title: [unclosed\n")
+    with pytest.raises(ModalignError, match=rf"{name}\.yaml line 2 is not valid YAML: expected ',' or ']'"):
+        compose_settings(("experiment=mine", "model=mine"), own)
+
+
+def test_the_plain_settings_hold_no_interpolation_and_nothing_of_hydra():
+    _, plain = compose_settings(())
+    assert "hydra" not in plain
+    assert "${" not in str(plain)
+
+
+def test_settings_cannot_be_changed_once_they_are_checked():
+    settings, _ = compose_settings(())
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 3
