@@ -51,7 +51,7 @@ class Block:
     text: str
 
     def __str__(self):
-        return f"{self.page.name}:{self.line}"
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     @property
     def file(self) -> str:
@@ -235,7 +235,7 @@ def reader(tmp_path, monkeypatch):
 def pytest_generate_tests(metafunc):
     """`page`: each page; `block`: each fenced example of any page."""
     if "page" in metafunc.fixturenames:
-        metafunc.parametrize("page", PAGES, ids=lambda page: page.stem)
+        metafunc.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
     if "block" in metafunc.fixturenames:
         found = [block for page in PAGES for block in blocks_of(page)]
         metafunc.parametrize("block", found, ids=str)
