@@ -35,6 +35,9 @@ TINY = (
     "curriculum.groups=[[image],[audio],[fmri]]", "model.language_model.source.num_hidden_layers=1",
     "model.encoders.clip.architecture.vision_cfg.layers=1", "model.encoders.clip.architecture.text_cfg.layers=1",
     "model.projectors.upm.expert_layers=1",
+    # What tests count with, whatever is tuned in the shipped files.
+    "stages.align.optimizer.learning_rate=1e-3", "stages.align.optimizer.floor=0.05", "stages.align.replay=balanced",
+    "modalities.audio.learning_rate_scale=3", "curriculum.first_phase_experts=1", "curriculum.expert_noise=0.02",
 )  # fmt: skip
 
 

@@ -22,13 +22,13 @@ def test_a_missing_phase_is_named_with_the_command_that_makes_it(own_shop):
 
 
 def test_the_curriculum_points_at_its_runs_in_order(backbones, instructed, image, audio):
-    (place,) = [p for p in backbones.runs.glob("curriculum-*") if len(read_record(p).phases) == 3]
-    record = read_record(place)
+    wanted = [image.name, audio.name, instructed.name]
+    records = {place: read_record(place) for place in backbones.runs.glob("curriculum-*")}
+    (place,) = [p for p, record in records.items() if [Path(phase.run).name for phase in record.phases] == wanted]
+    record = records[place]
     assert record.status == "finished"
     assert [phase.stage for phase in record.phases] == ["align", "align", "instruct"]
-    assert [(place / phase.run).resolve().name for phase in record.phases] == [
-        image.name, audio.name, instructed.name,
-    ]  # fmt: skip
+    assert all((place / phase.run).is_dir() for phase in record.phases)
     assert (place / "report.html").exists()
 
 

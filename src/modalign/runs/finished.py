@@ -31,7 +31,7 @@ class Named(Protocol):
 def locate(root: Path, run: Named, fresh: bool = False, shipped: Path | None = None) -> RunFolder:
     """The folder of a run under `root`; a finished one of the same identity that ships with the package stands in."""
     place = place_run(root, run.name, run.identity, fresh and run.requested)
-    if place.manifest() is None and shipped is not None and not (fresh and run.requested):
+    if place.status() != "finished" and shipped is not None and not (fresh and run.requested):
         packaged = RunFolder(shipped / run.name)
         if finished_run(packaged.path, run.identity) is not None:
             return packaged
