@@ -14,7 +14,7 @@ MLP = ("~model.projectors.upm", "+model.projectors.upm={_target_: modalign.model
 CROSS = (
     "~model.fusion",
     "+model.fusion={_target_: modalign.models.fusion.cross_attention.GatedCrossAttentionFusion,"
-    "width: 128, media_width: 96, sites: [0], num_heads: 4, hidden: 64}",
+    "width: ${model.language_model.source.hidden_size}, media_width: 96, sites: [0], num_heads: 4, hidden: 64}",
 )
 
 
@@ -29,7 +29,8 @@ def test_a_plain_mlp_that_passes_every_feature_on_trains_in_the_projector_s_plac
     assert verdicts(run) == {"tokenizers.visual": "ok", "projectors.upm.ports.image": "ok"}
     (batch,) = backbones.phase(*SHORT, *MLP).slices(1)
     tokens = model.soft_tokens(batch.media)["image"]
-    assert tokens.values.shape == (8, 37, model.llm.width)  # 36 patches and the class token
+    patches = model.tokenizers["visual"].num_tokens
+    assert tokens.values.shape == (8, patches + 1, model.llm.width)  # the class token too
 
 
 def test_gated_cross_attention_trains_in_the_prefix_s_place(backbones, image):
@@ -43,7 +44,7 @@ def test_gated_cross_attention_trains_in_the_prefix_s_place(backbones, image):
     (batch,) = backbones.phase(*SHORT, *CROSS, train).slices(1)
     composed = model.compose(batch)
     assert composed.cross is not None
-    assert composed.embeddings.shape[1] < 37  # text alone
+    assert composed.embeddings.shape[1] < model.tokenizers["visual"].num_tokens  # text alone
 
 
 def test_cross_attention_that_is_left_frozen_is_told_since_no_gradient_passes_its_closed_gates(backbones, image):

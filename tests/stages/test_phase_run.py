@@ -156,8 +156,8 @@ def test_a_frozen_part_that_changes_all_the_same_fails_the_run(own_shop, monkeyp
 
     monkeypatch.setattr(AlignStage, "on_before_optimizer_step", leak)
     with pytest.raises(ModalignError, match=r"frozen parts changed .*: llm$"):
-        shop.train("stage=align", "modality=image", "seed=1")
-    spec = shop.specs("stage=align", "modality=image", "seed=1")[-1]
+        shop.train("stage=align", "modality=image", "+modalities.image.positions.std=0.31")
+    spec = shop.specs("stage=align", "modality=image", "+modalities.image.positions.std=0.31")[-1]
     (failed,) = [p for p in shop.runs.glob("align-image-*") if p.name == spec.name]
     from modalign.runs.folder import RunFolder
 
@@ -175,7 +175,7 @@ def test_a_part_that_should_train_but_has_no_gradient_fails_the_run_by_name(own_
 
     monkeypatch.setattr(AlignStage, "objective", (Nothing(),))
     with pytest.raises(ModalignError, match=r"no usable gradient: .*tokenizers\.visual \(none\)"):
-        own_shop().train("stage=align", "modality=image", "seed=2")
+        own_shop().train("stage=align", "modality=image", "+modalities.image.positions.std=0.32")
 
 
 def test_an_expert_that_a_sparse_router_never_chose_is_named_but_no_error(caplog):
@@ -224,7 +224,7 @@ def test_the_same_command_again_reuses_the_finished_run(backbones, image):
 def test_a_run_that_was_killed_while_it_was_measured_is_only_measured_again(own_shop, monkeypatch, image):
     """Trained to its last step and saved, but without results: the same command ends it without a further step."""
     shop = own_shop()
-    more = ("stage=align", "modality=image", "seed=2")
+    more = ("stage=align", "modality=image", "+modalities.image.positions.std=0.33")
 
     def killed(*_):
         raise KeyboardInterrupt
