@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modalign.errors import ModalignError
+from modalign.runs.manifest import read_manifest
 from modalign.runs.record import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,6 @@ def test_a_sweep_over_two_seeds_makes_two_runs(tmp_path):
     ]  # fmt: skip
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
-    runs = sorted((tmp_path / "runs").glob("pretrain_text-*/manifest.json"))
-    assert len(runs) == 2
-    assert {'"seed": 0' in run.read_text() for run in runs} == {True, False}
+    manifests = [read_manifest(path) for path in (tmp_path / "runs").glob("pretrain_text-*")]
+    assert sorted(manifest.seed for manifest in manifests) == [0, 1]
+    assert {manifest.status for manifest in manifests} == {"finished"}
