@@ -15,11 +15,16 @@ from modalign.stages.load_run import load_run
 from modalign.stages.phase_run import Interrupted
 from modalign.stages.sources import template_of
 
+SECRET = "planted-where-anything-may-stand"
+# What runs, the step at which it is told to stop, and what is other in the stopped run than in the unbroken one.
 CASES = {
-    "align, two slices a step": (("stage=align", "modality=image", "stages.align.slices_per_step=2"), 1),
-    "align with replay, other workers": (("stage=align", "modality=audio"), 3),
-    "instruct": (("stage=instruct", "modality=[image]"), 2),
-}
+    "two slices a step": (("stage=align", "modality=image", "stages.align.slices_per_step=2"), 1, ()),
+    "replay, and other workers": (("stage=align", "modality=audio"), 3, ("data.workers=2",)),
+    "instruct, and a dashboard": (
+        ("stage=instruct", "modality=[image]"), 2,
+        ("logger=wandb", "logger.mode=offline", f"+modalities.image.display.api_key={SECRET}"),
+    ),
+}  # fmt: skip
 
 
 def told_to_stop_at(step, monkeypatch):
@@ -43,10 +48,10 @@ def rows(folder):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_stopped_by_a_signal_ends_bit_identical_to_the_unbroken_one(name, own_shop, monkeypatch):
-    more, step = CASES[name]
+    more, step, other = CASES[name]
     whole = own_shop().train(*more)
     shop = own_shop()
-    more = (*more, "trainer.checkpoint_every=100", *(["data.workers=2"] if "workers" in name else []))
+    more = (*more, "trainer.checkpoint_every=100", *other)
     with monkeypatch.context() as patch:
         told_to_stop_at(step, patch)
         with pytest.raises(Interrupted, match=rf"stopped by SIGTERM at step {step} of \d+, saved; the same command"):
@@ -63,6 +68,14 @@ def test_a_run_stopped_by_a_signal_ends_bit_identical_to_the_unbroken_one(name, 
     assert folder.manifest().consumed == whole.manifest().consumed
     assert [p["gradient"] for p in folder.manifest().parts] == [p["gradient"] for p in whole.manifest().parts]
     assert read_results(folder.results_file).text_loss == read_results(whole.results_file).text_loss
+
+    if "logger=wandb" in other:
+        logged = [path for path in (folder.path / "wandb").rglob("*") if path.is_file() and not path.is_symlink()]
+        assert len([path for path in logged if path.suffix == ".wandb"]) == 2  # two sittings
+        assert {path.stem.split("-")[-1] for path in logged if path.suffix == ".wandb"} == {
+            (folder.path / "wandb-id").read_text()
+        }
+        assert not [path.name for path in logged if SECRET.encode() in path.read_bytes()]
 
 
 @pytest.fixture(scope="module")
