@@ -50,15 +50,27 @@ def window(length: int) -> tuple[int, int]:
 
 
 def patches(height: int, width: int) -> tuple[list[int], list[int]]:
-    """Size and patch of a map [height, width], each at most MAX_SIDE: about TOKENS patches that tile it."""
+    """Size and patch of a map [height, width], at most MAX_SIDE: about TOKENS patches; resized where none tile it."""
     shrink = min(1.0, MAX_SIDE / max(height, width))
     high, wide = max(1, round(height * shrink)), max(1, round(width * shrink))
+    if exact := _dividing(high, wide):
+        return [high, wide], exact
     rows = min(high, max(1, round(math.sqrt(TOKENS * high / wide))))
     columns = min(wide, max(1, round(TOKENS / rows)))
     patch = [max(1, round(high / rows)), max(1, round(wide / columns))]
     if (high // patch[0]) * (wide // patch[1]) > MOST_TOKENS:
         patch = [math.ceil(high / rows), math.ceil(wide / columns)]
     return [max(1, high // patch[0]) * patch[0], max(1, wide // patch[1]) * patch[1]], patch
+
+
+def _dividing(high: int, wide: int) -> list[int] | None:
+    """The patch that divides [high, wide] whole into about TOKENS patches and is nearest to a square, if any does."""
+    tall, broad = ([side for side in range(1, length + 1) if length % side == 0] for length in (high, wide))
+    found = [(high // p * (wide // q), p, q) for p in tall for q in broad]
+    fit = [one for one in found if TOKENS / 2 <= one[0] <= MOST_TOKENS]
+    costs = [(abs(math.log(n / TOKENS)) + abs(math.log(p / q)) / 2, p, q) for n, p, q in fit]
+    cost, *patch = min(costs, default=(math.inf, 0, 0))
+    return patch if cost < 1 else None
 
 
 def spread(array: np.ndarray, axis: tuple[int, ...] | None, most: int) -> tuple[Any, Any]:
