@@ -97,23 +97,6 @@ def test_a_damaged_checkpoint_is_told_in_one_line(modalign, copy):
     assert "projectors.upm.experts.0.safetensors was altered" in modalign("evaluate", copy.video).error
 
 
-def test_a_part_that_no_run_of_the_lineage_holds_is_an_error(tiny_runs):
-    from modalign.errors import ModalignError
-    from modalign.runs.lineage import load_assembled
-    from modalign.stages.load_run import fill, load_run
-
-    model = load_run(tiny_runs.video).model
-    tensors = load_assembled(tiny_runs.video)
-    fill(model, tensors, (), "it")
-    some = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoders.")}
-    with pytest.raises(ModalignError, match=r"holds part encoders\.clip"):
-        fill(model, some, (), "it")
-    fill(model, some, ("encoders.clip",), "it")
-    del tensors[next(name for name in tensors if name.startswith("projectors.upm.experts.1."))]
-    with pytest.raises(ModalignError, match=r"part projectors\.upm\.experts\.1 lacks"):
-        fill(model, tensors, (), "it")
-
-
 def test_asking_about_any_mix_of_senses_gives_one_text(modalign, tiny_runs, files):
     words = ["--image", files["image"], "--video", files["video"], "--image", files["image"]]
     said = modalign("ask", tiny_runs.instruct, *words, "what is it?", "--max-new-tokens", "3")

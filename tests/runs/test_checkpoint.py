@@ -307,3 +307,12 @@ def test_restore_refuses_what_does_not_fit_and_changes_nothing(source, message):
     with pytest.raises(ModalignError, match=message):
         restore(target, source, "there")
     assert not any(tensor.any() for tensor in target.values())
+
+
+def test_weights_without_a_state_are_whole_and_have_the_same_digest(tmp_path):
+    full = save_checkpoint(tmp_path / "full", 5, tensors(5), {"step": 5}, final=True)
+    bare = save_checkpoint(tmp_path / "bare", 5, tensors(5), None, final=True)
+    assert not (bare / "state.pt").exists()
+    verify_checkpoint(bare)
+    assert checkpoint_digest(bare) == checkpoint_digest(full)
+    assert load_checkpoint(bare).state == {}

@@ -171,3 +171,15 @@ def test_paths_in_manifests_are_relative(runs):
     written = json.loads((runs / "instruct-3" / "manifest.json").read_text())
     assert written["parent"]["path"] == "../align-audio-2"
     assert not Path(written["checkpoint"]["path"]).is_absolute()
+
+
+def test_a_parent_that_ships_with_the_package_is_found_wherever_the_run_was_moved(runs, tmp_path, monkeypatch):
+    from modalign.runs import lineage as module
+
+    shutil.move(runs / "align-image-1", tmp_path / "shipped" / "align-image-1")
+    with pytest.raises(ModalignError, match="parent gone"):
+        lineage(runs / "instruct-3")
+    monkeypatch.setattr(module, "SHIPPED", tmp_path / "shipped")
+    shutil.move(runs, tmp_path / "elsewhere")
+    chain = lineage(tmp_path / "elsewhere" / "instruct-3")
+    assert chain[0].path == tmp_path / "shipped" / "align-image-1"
