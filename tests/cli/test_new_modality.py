@@ -102,9 +102,7 @@ def glove(tmp_path):
 
 def test_a_folder_with_captions_becomes_the_recipe_of_the_new_modality(modalign, tmp_path, glove):
     conf, recipes, data = tmp_path / "conf", tmp_path / "recipes", tmp_path / "data"
-    said = modalign(
-        "new-modality", "gesture", glove / "00.npy", "--out", conf, "--recipe", glove, "--recipes", recipes
-    )
+    said = modalign("new-modality", "gesture", glove / "00.npy", "--out", conf, "--recipe", glove, "--recipes", recipes)
     assert said.code == 0, said.err
     assert "20 rows, files in column 'path', captions in column 'caption'" in said.out
     (command,) = [line.split(None, 2)[2] for line in said.out.splitlines() if "modalign shards" in line]

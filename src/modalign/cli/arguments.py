@@ -42,5 +42,8 @@ class TrainArguments:
             else:
                 overrides.append(item)
         return cls(
-            tuple(overrides), bool(flags & {"--help", "-h"}), bool(flags & {"--multirun", "-m"}), config_dir,
+            tuple(overrides),
+            bool(flags & {"--help", "-h"}),
+            bool(flags & {"--multirun", "-m"}),
+            config_dir,
         )

@@ -34,6 +34,8 @@ def run(arguments: Sequence[str]) -> int:
     """Print the run's answer, and nothing else on stdout."""
     manifest = _manifest(arguments)
     options = _parser(manifest).parse(arguments)
+    if manifest is None:
+        raise ModalignError("name the run to ask first: modalign ask RUN …")
     settings = changed_settings(manifest, _overrides(options))
     variants = _variants(options.variant or (), manifest)
     files = [(modality, _read(modality, name)) for modality, name in options.media or ()]
@@ -141,9 +143,7 @@ def _question(
     return prompt
 
 
-def _decode(
-    settings: Settings, files: Sequence[tuple[str, Any]], variants: dict[str, str]
-) -> tuple[MediaSpan, ...]:
+def _decode(settings: Settings, files: Sequence[tuple[str, Any]], variants: dict[str, str]) -> tuple[MediaSpan, ...]:
     """The files as the model's input, before it is loaded, so that a bad one is told at once."""
     from modalign.stages.sources import SourceBook
     from modalign.types import MediaSpan

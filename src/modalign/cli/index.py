@@ -102,5 +102,3 @@ def _next(file: Path, media: dict[str, str], book: RecipeBook) -> None:
     say(f"next: modalign show {file.stem}{places}")
     for modality in media:
         say(f"      python train.py stage=align modality={modality} '+data.align.{modality}=[{file.stem}]'{places}")
-
-

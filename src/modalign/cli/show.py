@@ -131,7 +131,8 @@ class Display:
     def words(self, ids: Sequence[int]) -> str:
         """The text of ids, with beginning and end told as such."""
         names = {self.tokenizer.bos_id: "<bos>", self.tokenizer.eos_id: "<eos>"}
-        text, plain = "", []
+        text = ""
+        plain: list[int] = []
         for token in ids:
             if token in names:
                 text += self.tokenizer.decode(plain) + names[token]

@@ -12,7 +12,7 @@ from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings, Settings, StageSettings
 from modalign.errors import ModalignError, unknown_name
 
-NOWHERE = "none"   # a modality whose own parts start from no other's
+NOWHERE = "none"  # a modality whose own parts start from no other's
 
 
 def check_references(settings: Settings, book: RecipeBook) -> None:
@@ -64,8 +64,8 @@ def _check_recipes(settings: Settings, book: RecipeBook) -> None:
             _known("recipe", recipe, book.paths, f"data.{key}")
     if data.text_loss is not None:
         _known("recipe", data.text_loss, book.paths, "data.text_loss")
-    recipes = [recipe for name in settings.modalities for recipe in book.alignment_recipes(name)]
-    splits = {split for recipe in recipes for split in book.get(recipe).splits}
+    used = [recipe for name in settings.modalities for recipe in book.alignment_recipes(name)]
+    splits = {split for recipe in used for split in book.get(recipe).splits}
     for split in settings.evaluation.splits:
         _known("split", split, splits or [split], "evaluation.splits")
 

@@ -106,7 +106,8 @@ class Planner:
         names = self.book.alignment_recipes(modality)
         size = sum(self.book.num_samples(name, "train") for name in names)
         if not size:
-            hints = "; ".join(f"nothing at {self.book.folder(name)}, {make_hint(self.book.get(name))}" for name in names)
+            recipes = [(self.book.folder(name), make_hint(self.book.get(name))) for name in names]
+            hints = "; ".join(f"nothing at {folder}, {hint}" for folder, hint in recipes)
             raise ModalignError(f"modality '{modality}' has no training samples yet: {hints}")
         return size
 

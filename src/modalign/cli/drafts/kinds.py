@@ -13,7 +13,7 @@ from modalign.cli.drafts.host import Host
 from modalign.cli.drafts.sample import SampleFile
 from modalign.errors import ModalignError
 
-TOKENS = 32            # aimed at; a language model's context and a projector's attention pay for each
+TOKENS = 32  # aimed at; a language model's context and a projector's attention pay for each
 FEWEST_TOKENS, MOST_TOKENS = 8, 64
 MAX_STEPS, KEPT_STEPS = 4096, 2048
 MAX_SIDE = 128
@@ -130,9 +130,7 @@ def _map(sample: SampleFile, name: str, host: Host) -> Draft:
     decoder, tokenizer = _maps(array, name, host)
     comment = f"height and width, of {list(array.shape[:2])} in the sample; others are resized"
     target = {"_target_": "modalign.data.decoders.maps.MapDecoder"}
-    return Draft(
-        target | decoder, tokenizer, display={"kind": "map"}, comments={"size": comment, "mean": _ONE_SAMPLE}
-    )
+    return Draft(target | decoder, tokenizer, display={"kind": "map"}, comments={"size": comment, "mean": _ONE_SAMPLE})
 
 
 def _frames(sample: SampleFile, name: str, host: Host) -> Draft:
