@@ -161,9 +161,10 @@ def _decode(settings: Settings, files: Sequence[tuple[str, Any]], variants: dict
 
 def _answer(folder: Path, settings: Settings, media: tuple[MediaSpan, ...], question: str | None) -> str:
     from modalign.evaluation.items import Item
-    from modalign.stages.engine import quiet_libraries, set_threads
+    from modalign.stages.engine import set_threads
     from modalign.stages.load_run import load_run
     from modalign.stages.measure import Measure
+    from modalign.stages.notices import quiet_libraries
     from modalign.stages.sources import SourceBook
 
     quiet_libraries()

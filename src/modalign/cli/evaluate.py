@@ -33,9 +33,10 @@ def run(arguments: Sequence[str]) -> int:
     prepare_environment()
     from modalign.evaluation.report.run_report import write_run_report
     from modalign.runs.folder import RunFolder
-    from modalign.stages.engine import quiet_libraries, set_threads
+    from modalign.stages.engine import set_threads
     from modalign.stages.load_run import load_run, measured_sources
     from modalign.stages.measure import Measure
+    from modalign.stages.notices import quiet_libraries
 
     quiet_libraries()
     set_threads(settings.trainer.threads, 0)

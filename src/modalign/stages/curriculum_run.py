@@ -20,8 +20,8 @@ from modalign.runs.finished import locate
 from modalign.runs.folder import RunFolder
 from modalign.runs.identity import identity
 from modalign.runs.record import CurriculumRecord, write_record
-from modalign.stages.engine import quiet_libraries
 from modalign.stages.measure import Measure
+from modalign.stages.notices import quiet_libraries
 from modalign.stages.phase_run import PhaseRun
 from modalign.stages.rehearsal import rehearse, rehearse_data
 from modalign.stages.sources import SourceBook

@@ -125,9 +125,3 @@ def set_threads(threads: int, workers: int) -> None:
     """Let torch use the physical cores that loader workers leave; 0 decides, any other number is taken as it is."""
     chosen = threads or max(1, (os.cpu_count() or 1) - min(workers, max(0, (os.cpu_count() or 1) - 1)))
     torch.set_num_threads(chosen)
-
-
-def quiet_libraries() -> None:
-    """Keep libraries' notices out of the terminal; warnings of ours stay."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "httpx", "root"):
-        logging.getLogger(name).setLevel(logging.ERROR)
