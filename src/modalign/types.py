@@ -96,14 +96,26 @@ class Batch:
         """The same batch with its tensors on `device`."""
         media = {name: MediaBatch(m.values.to(device), m.variants) for name, m in self.media.items()}
         return Batch(
-            media, self.layout, self.text_ids.to(device), self.loss_weights.to(device),
-            self.keys, self.source, self.metas, self.holes,
+            media,
+            self.layout,
+            self.text_ids.to(device),
+            self.loss_weights.to(device),
+            self.keys,
+            self.source,
+            self.metas,
+            self.holes,
         )
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the DataLoader)."""
         media = {name: MediaBatch(m.values.pin_memory(), m.variants) for name, m in self.media.items()}
         return Batch(
-            media, self.layout, self.text_ids.pin_memory(), self.loss_weights.pin_memory(),
-            self.keys, self.source, self.metas, self.holes,
+            media,
+            self.layout,
+            self.text_ids.pin_memory(),
+            self.loss_weights.pin_memory(),
+            self.keys,
+            self.source,
+            self.metas,
+            self.holes,
         )

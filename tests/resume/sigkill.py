@@ -46,7 +46,9 @@ CASES = [Case(stage, slices, workers) for stage in ("align", "instruct") for sli
 
 def run(command: list[str]) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own, so that a kill takes its workers too."""
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
 
 
 def finish(command: list[str]) -> None:
@@ -111,7 +113,9 @@ def compare(case: Case, parents: Path, data: Path, kills: int, rng: random.Rando
 def make_parents(folder: Path, data: Path) -> Path:
     """The runs that the cases stand on."""
     runs = folder / "parents"
-    finish([sys.executable, "train.py", "stage=align", "modality=image", *TINY, f"paths.runs={runs}", f"paths.data={data}"])
+    finish(
+        [sys.executable, "train.py", "stage=align", "modality=image", *TINY, f"paths.runs={runs}", f"paths.data={data}"]
+    )
     return runs
 
 

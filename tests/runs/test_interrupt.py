@@ -43,7 +43,7 @@ def test_a_library_that_takes_the_handlers_away_gives_them_back():
         os.kill(os.getpid(), signal.SIGTERM)
         assert flag.raised == "SIGTERM"
     assert not taken
-    InterruptFlag().take_back()   # never entered: nothing to take
+    InterruptFlag().take_back()  # never entered: nothing to take
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -28,9 +28,7 @@ class StepCheckpoints(pl.Callback):
         # Lightning's own handler of SIGTERM would end the run in the midst of an optimizer step, unsaved.
         self.flag.take_back()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is due; stop where a signal was seen."""
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches:

@@ -38,9 +38,7 @@ class MetricsWriter(pl.Callback):
         self._last = (time.perf_counter(), trainer.global_step)
         self._logged = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log at each multiple of `every`, and at the last step."""
         step = trainer.global_step
         if step == self._logged or (step % self.every and step != pl_module.total_steps):

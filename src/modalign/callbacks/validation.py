@@ -22,9 +22,7 @@ class ModalityValidation(pl.Callback):
         self.write = write
         self._measured = -1
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Measure where it is due."""
         step = trainer.global_step
         if step == self._measured or (step % self.every and step != pl_module.total_steps):

@@ -133,7 +133,7 @@ def _translated(error: Exception, arguments: Sequence[str], config_dir: Path | N
 
 def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
     known = setting_names(arguments)
-    if key in known:   # the setting is there: what is not is a name inside the mapping that it was given
+    if key in known:  # the setting is there: what is not is a name inside the mapping that it was given
         key = _inside(key, arguments, known)
     leaf = key.rsplit(".", 1)[-1]
     room = key.rpartition(".")[0]

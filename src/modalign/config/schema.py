@@ -108,7 +108,7 @@ class StageSettings(Strict):
 
     module: Target
     train: tuple[str, ...] | Literal["new"]
-    parts: tuple[str, ...] = ()   # what phases train that are not additive where `train` is new
+    parts: tuple[str, ...] = ()  # what phases train that are not additive where `train` is new
     template: Literal["caption", "chat", "text", "contrast"]
     steps: PositiveInt
     slice_size: PositiveInt = 32

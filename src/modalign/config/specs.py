@@ -19,8 +19,8 @@ from modalign.data.recipes import make_hint
 from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity, run_name
 
-NEW = "new"   # what an additive phase trains: the new modality's own parts
-FORMAT = 1   # part of every identity: raised when the meaning of a run changes
+NEW = "new"  # what an additive phase trains: the new modality's own parts
+FORMAT = 1  # part of every identity: raised when the meaning of a run changes
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,12 @@ class Planner:
         return weighted_shares(weights)
 
     def _spec(
-        self, phase: Phase, mixture: dict[str, Fraction], steps: int, experts: int | None, parent: RunSpec | None,
+        self,
+        phase: Phase,
+        mixture: dict[str, Fraction],
+        steps: int,
+        experts: int | None,
+        parent: RunSpec | None,
         train: tuple[str, ...] | str,
     ) -> RunSpec:
         check_parts(self.settings, phase.stage)
@@ -188,13 +193,27 @@ class Planner:
         full = identity(meaning)
         return RunSpec(
             name=run_name(phase.stage, phase.new or (modalities if phase.stage == "instruct" else ()), full),
-            identity=full, stage=phase.stage, new=phase.new, seen=phase.seen, shares=mixture,
-            recipes=tuple(mixture), steps=steps, num_experts=experts, parent=parent, meaning=meaning, train=train,
+            identity=full,
+            stage=phase.stage,
+            new=phase.new,
+            seen=phase.seen,
+            shares=mixture,
+            recipes=tuple(mixture),
+            steps=steps,
+            num_experts=experts,
+            parent=parent,
+            meaning=meaning,
+            train=train,
         )
 
     def _meaning(
-        self, phase: Phase, modalities: tuple[str, ...], mixture: dict[str, Fraction], steps: int,
-        experts: int | None, parent: RunSpec | None,
+        self,
+        phase: Phase,
+        modalities: tuple[str, ...],
+        mixture: dict[str, Fraction],
+        steps: int,
+        experts: int | None,
+        parent: RunSpec | None,
     ) -> dict[str, Any]:
         """Every setting that changes the run's results; not devices, workers, loggers, paths."""
         settings, stage = self.settings, self.settings.stages[phase.stage]

@@ -42,8 +42,12 @@ def build_model(
     tokenizers = build_tokenizers(declared)
     positions = {
         name: Positions(
-            tokenizers[m.tokenizer["part"]].num_tokens, tokenizers[m.tokenizer["part"]].width,
-            m.positions.learned, m.positions.num_frames, m.positions.std, m.positions.frame_gain,
+            tokenizers[m.tokenizer["part"]].num_tokens,
+            tokenizers[m.tokenizer["part"]].width,
+            m.positions.learned,
+            m.positions.num_frames,
+            m.positions.std,
+            m.positions.frame_gain,
         )
         for name, m in declared.items()
     }
@@ -86,8 +90,11 @@ def build_contrastive(
         raise ModalignError(f"model.encoders.{encoder}: contrastive pretraining needs an architecture with text_cfg")
     declared = {modality: settings.modalities[modality]}
     return ContrastiveModel(
-        build_tokenizers(declared), {encoder: build(target, f"model.encoders.{encoder}")},
-        {modality: declared[modality].tokenizer["part"]}, architecture["text_cfg"], int(architecture["embed_dim"]),
+        build_tokenizers(declared),
+        {encoder: build(target, f"model.encoders.{encoder}")},
+        {modality: declared[modality].tokenizer["part"]},
+        architecture["text_cfg"],
+        int(architecture["embed_dim"]),
         text_tokenizer,
     )
 
@@ -125,8 +132,12 @@ def _rules(
 
 
 def _projectors(
-    settings: Settings, declared: Mapping[str, ModalitySettings], tokenizers: Mapping[str, Any],
-    encoders: Mapping[str, Any], width_out: int, num_experts: int | None,
+    settings: Settings,
+    declared: Mapping[str, ModalitySettings],
+    tokenizers: Mapping[str, Any],
+    encoders: Mapping[str, Any],
+    width_out: int,
+    num_experts: int | None,
 ) -> dict[str, nn.Module]:
     built: dict[str, nn.Module] = {}
     for name, target in settings.model.projectors.items():
@@ -138,9 +149,7 @@ def _projectors(
         own = dict(target)
         if num_experts is not None and "num_experts" in own:
             own["num_experts"] = num_experts
-        built[name] = build(
-            own, f"model.projectors.{name}", width_in=width_in, width_out=width_out, modalities=members
-        )
+        built[name] = build(own, f"model.projectors.{name}", width_in=width_in, width_out=width_out, modalities=members)
     return built
 
 

@@ -36,7 +36,8 @@ def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any],
     runs = Path(settings.paths.runs)
     folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
     missing = [
-        spec for spec in specs
+        spec
+        for spec in specs
         if (settings.fresh and spec.requested) or not finished_run(folders[spec.identity].path, spec.identity)
     ]
     _refuse_unmade(settings, missing)

@@ -65,7 +65,11 @@ class CurriculumData(pl.LightningDataModule):
         """Slices from the trainer's optimizer step on, in order."""
         assert self.trainer is not None
         dataset = SliceDataset(
-            self.sources, self.schedule, self.slice_size, self.trainer.global_rank, self.trainer.world_size,
+            self.sources,
+            self.schedule,
+            self.slice_size,
+            self.trainer.global_rank,
+            self.trainer.world_size,
             self.collator,
         )
         first = self.trainer.global_step * self.slices_per_step

@@ -47,7 +47,12 @@ class Measure:
                     asked += shown
         router, distance = self._router(spec, model)
         results = Results(
-            folder.name, spec.steps, tuple(scores), self._text_loss(model), router, distance,
+            folder.name,
+            spec.steps,
+            tuple(scores),
+            self._text_loss(model),
+            router,
+            distance,
             tuple(self._show(folder, modality, split, one) for modality, split, one in asked),
         )
         write_atomic(folder.results_file, results_bytes(results))
@@ -155,8 +160,14 @@ class Measure:
             paths[sense] = str(file)
         declared = {sense: self.settings.modalities[sense].display for sense in paths}
         return ShownSample(
-            modality, split, asked.item.key, paths, asked.references[0] if asked.references else "", asked.generated,
-            asked.question, self._right(modality, asked),
+            modality,
+            split,
+            asked.item.key,
+            paths,
+            asked.references[0] if asked.references else "",
+            asked.generated,
+            asked.question,
+            self._right(modality, asked),
             {sense: str(shown["kind"]) for sense, shown in declared.items() if "kind" in shown},
             {sense: {k: v for k, v in shown.items() if k != "kind"} for sense, shown in declared.items()},
         )

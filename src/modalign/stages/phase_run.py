@@ -147,8 +147,13 @@ class PhaseRun:
 
     def _module(self, model: Any, plan: FreezePlan) -> StageModule:
         return build(
-            self.stage.module, f"stages.{self.spec.stage}.module", model=model, plan=plan,
-            optimizer=self.stage.optimizer, total_steps=self.spec.steps, scales=self._scales(plan),
+            self.stage.module,
+            f"stages.{self.spec.stage}.module",
+            model=model,
+            plan=plan,
+            optimizer=self.stage.optimizer,
+            total_steps=self.spec.steps,
+            scales=self._scales(plan),
             max_bad_share=self.sources.settings.data.max_bad_share,
         )
 
@@ -177,8 +182,14 @@ class PhaseRun:
         tokenizer = model.text_tokenizer
         collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, settings.model.max_text_tokens)
         return CurriculumData(
-            sources, self.spec.shares, stage.slice_size, stage.slices_per_step, self.spec.steps, collator,
-            settings.seed, settings.data.workers,
+            sources,
+            self.spec.shares,
+            stage.slice_size,
+            stage.slices_per_step,
+            self.spec.steps,
+            collator,
+            settings.seed,
+            settings.data.workers,
         )
 
     def _manifest(self, model: nn.Module, plan: FreezePlan, copied: Sequence[Copied]) -> Manifest:

@@ -15,7 +15,7 @@ from modalign.types import Sample
 log = logging.getLogger(__name__)
 
 NUM_CAPTIONS = 64
-FACTOR, OFFSET = 1.5, 1.5   # nats: a caption's first words are always a surprise, a foreign vocabulary is far more
+FACTOR, OFFSET = 1.5, 1.5  # nats: a caption's first words are always a surprise, a foreign vocabulary is far more
 
 
 def warn_where_unspeakable(model: Any, sources: SourceBook, recipes: tuple[str, ...]) -> dict[str, float]:
