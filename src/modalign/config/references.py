@@ -77,6 +77,7 @@ def _check_targets(settings: Settings) -> None:
     groups |= {f"model.encoders.{name}": target for name, target in model.encoders.items()}
     groups |= {f"model.projectors.{name}": target for name, target in model.projectors.items()}
     groups |= {f"modalities.{name}.decoder": m.decoder for name, m in settings.modalities.items()}
+    groups |= {f"modalities.{n}.augment": each for n, m in settings.modalities.items() for each in m.augment}
     groups |= {f"modalities.{name}.tokenizer": m.tokenizer for name, m in settings.modalities.items()}
     groups |= {f"stages.{name}.module": stage.module for name, stage in settings.stages.items()}
     for where, target in groups.items():

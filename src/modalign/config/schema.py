@@ -49,6 +49,7 @@ class ModalitySettings(Strict):
 
     title: str
     decoder: Target
+    augment: tuple[Target, ...] = ()
     tokenizer: Target
     positions: PositionSettings = PositionSettings()
     encoder: str | None = None

@@ -229,10 +229,14 @@ class Planner:
             "parent": parent.identity if parent else None,
         }
         own = {name: settings.modalities[name].model_dump(by_alias=True) for name in modalities}
+        own = {name: {k: v for k, v in values.items() if k != "augment" or v} for name, values in own.items()}
         untold = ("title", "recipes", "display")
         if stage.backbone is not None:
             kept = {"language_model", "text_tokenizer"} | ({"encoders"} if modalities else set())
-            read = {name: {key: values[key] for key in ("decoder", "tokenizer")} for name, values in own.items()}
+            read = {
+                name: {key: values[key] for key in ("decoder", "augment", "tokenizer") if key in values}
+                for name, values in own.items()
+            }
             return meaning | {"model": settings.model.model_dump(include=kept), "modalities": read}
         return meaning | {
             "new": list(phase.new),

@@ -30,6 +30,7 @@ def rehearse(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
     declared = _declared(sources, specs)
     for name in declared:
         sources.decoder(name)
+        sources.augmentations(name)
     with torch.device("meta"):
         tokenizers = build_tokenizers(declared)
         for name, target in settings.model.projectors.items():

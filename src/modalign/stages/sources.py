@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from modalign.config.build import build
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings, StageSettings
+from modalign.data.augment import Augmented
 from modalign.data.dataset import Reader, Source
 from modalign.data.manifest import MANIFEST_NAME
 from modalign.data.order import Stream
@@ -39,6 +42,17 @@ class SourceBook:
             self._decoders[modality] = build(declared, f"modalities.{modality}.decoder")
         return self._decoders[modality]
 
+    def augmentations(self, modality: str) -> list[Any]:
+        """What changes the modality's decoded samples in training."""
+        declared = self.settings.modalities[modality].augment
+        return [build(each, f"modalities.{modality}.augment[{number}]") for number, each in enumerate(declared)]
+
+    def _read_decoder(self, modality: str, training: bool) -> Callable[..., Tensor]:
+        """The modality's decoder with its results kept, followed by the modality's augmentations in training."""
+        decoder = self.cache.wrap(self.decoder(modality))
+        changes = self.augmentations(modality) if training else []
+        return Augmented(decoder, changes) if changes else decoder
+
     def ensure(self, names: Sequence[str]) -> None:
         """Make the shards of generated recipes that are not there; for others say what is missing."""
         missing = [name for name in names if not self.present(name)]
@@ -57,7 +71,7 @@ class SourceBook:
         """One recipe's split as a source; `stage` orders it (training), without one it is read in shard order."""
         recipe = self.book.get(name)
         reader = self._reader(recipe, split, training=stage is not None)
-        decoders = {m: self.cache.wrap(self.decoder(m)) for m in recipe.media}
+        decoders = {m: self._read_decoder(m, training=stage is not None) for m in recipe.media}
         prompts: dict[str, Sequence[str]] = {m: self.settings.modalities[m].prompts for m in recipe.media}
         data = self.settings.data
         stream = Stream(len(reader), self.settings.seed, data.block, data.window, shuffle=stage is not None)
