@@ -1,4 +1,4 @@
-"""The backbones that ship are the ones that the default settings ask for, and the documented command makes them again."""
+"""The shipped backbones are the ones that the default settings ask for, and the documented command makes them again."""
 
 import csv
 

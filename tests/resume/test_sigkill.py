@@ -2,14 +2,15 @@
 
 import importlib.util
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
 spec = importlib.util.spec_from_file_location("sigkill", Path(__file__).with_name("sigkill.py"))
-assert spec is not None and spec.loader is not None
+assert spec is not None
+assert spec.loader is not None
 sigkill = importlib.util.module_from_spec(spec)
-import sys  # noqa: E402
 
 sys.modules["sigkill"] = sigkill
 spec.loader.exec_module(sigkill)

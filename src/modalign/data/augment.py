@@ -1,4 +1,4 @@
-"""Random changes of decoded training samples, declared in a modality's YAML, so that a small set is not learned by heart."""
+"""Random changes of decoded training samples, declared in a modality's YAML: against learning small sets by heart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Noise:
     """
 
     def __init__(self, std: float) -> None:
-        if not 0 < std:
+        if not std > 0:
             raise ModalignError(f"augment Noise: std must be above zero, not {std!r}")
         self.std = std
 

@@ -91,7 +91,8 @@ def _pair_scenes(
 ) -> tuple[Scene, Scene]:
     """Two scenes of the split; what is made to agree for a comparison is drawn again if it leaves the split."""
     while True:
-        scenes = tuple(draw_scene_of(rng, settings.seed, sensor, split) for sensor in sensors)
+        first, second = (draw_scene_of(rng, settings.seed, sensor, split) for sensor in sensors)
+        scenes = (first, second)
         match_for_comparison(rng, sensors, scenes)
         if all(
             is_unseen(settings.seed, s, scene) == (split == UNSEEN) for s, scene in zip(sensors, scenes, strict=True)

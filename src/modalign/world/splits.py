@@ -37,11 +37,9 @@ def held_out(seed: int, sensor: str) -> tuple[tuple[str, str, str], ...]:
     names = COMBINED[sensor]
     shuffled = [_shuffled(ATTRIBUTES[sensor][name], f"{seed} {' '.join(names)} {name}") for name in names]
     every = max(HELD_OUT_EVERY, *map(len, shuffled))
-    combinations = itertools.product(*(enumerate(values) for values in shuffled))
+    first, second, third = (tuple(enumerate(values)) for values in shuffled)
     return tuple(
-        tuple(value for _, value in combination)
-        for combination in combinations
-        if sum(index for index, _ in combination) % every == 0
+        (a, b, c) for (i, a), (j, b), (k, c) in itertools.product(first, second, third) if (i + j + k) % every == 0
     )
 
 

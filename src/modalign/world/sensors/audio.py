@@ -28,7 +28,8 @@ _WHOLE = np.arange(NUM_SAMPLES, dtype=np.float32) / RATE_HZ
 
 def _bell(pitch_hz: float, rng: np.random.Generator) -> np.ndarray:
     partials = [(1.0, 1.0, 9.0), (0.6, 2.76, 14.0), (0.35, 4.1, 20.0)]
-    return sum(a * np.exp(-d * _TIME) * np.sin(2 * np.pi * pitch_hz * r * _TIME + rng.random()) for a, r, d in partials)
+    waves = (a * np.exp(-d * _TIME) * np.sin(2 * np.pi * pitch_hz * r * _TIME + rng.random()) for a, r, d in partials)
+    return sum(waves, np.zeros_like(_TIME))
 
 
 def _buzz(pitch_hz: float, rng: np.random.Generator) -> np.ndarray:
