@@ -14,11 +14,10 @@ from torch import nn
 from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.config.build import build
 from modalign.config.schema import StageSettings
-from modalign.config.specs import NEW, RunSpec
-from modalign.curriculum.schedule import SliceSchedule
+from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.errors import ModalignError
-from modalign.models.freezing import FreezePlan, frozen_digest, plan_freeze
+from modalign.models.freezing import FreezePlan, frozen_digest
 from modalign.models.parts import count_parameters
 from modalign.models.start_values import Copied
 from modalign.runs.checks import code_state, package_versions
@@ -33,6 +32,7 @@ from modalign.stages.base import StageModule
 from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine
 from modalign.stages.measure import Measure
+from modalign.stages.phase_parts import parts_that_train
 from modalign.stages.sources import SourceBook, template_of
 from modalign.stages.speakable import warn_where_unspeakable
 from modalign.stages.text_vocabulary import train_vocabulary
@@ -129,21 +129,7 @@ class PhaseRun:
         train_vocabulary(texts, self.sources.settings.model.language_model["source"]["vocab_size"], folder)
 
     def _plan(self, model: Any) -> FreezePlan:
-        """The stage's parts, less those of modalities that the mixture never brings; `new`: the new ones' own alone."""
-        if self.spec.train == NEW:
-            return plan_freeze(model, [part for modality in self.spec.new for part in model.own_parts(modality)])
-        plan = plan_freeze(model, self.spec.train)
-        if not hasattr(model, "paths"):
-            return plan
-        # A phase of very few steps may end before every share of its mixture had a slice.
-        schedule = SliceSchedule(self.spec.shares, self.sources.settings.seed)
-        slices = schedule.counts(self.spec.steps * self.stage.slices_per_step)
-        present = {m for name, count in slices.items() if count for m in self.sources.book.media(name)}
-        reached = {model.paths[m].tokenizer for m in present}
-        idle = {f"tokenizers.{path.tokenizer}" for path in model.paths.values() if path.tokenizer not in reached}
-        idle |= {part for m in model.paths if m not in present for part in model.own_parts(m)}
-        trains = tuple(part for part in plan.trains if part not in idle)
-        return FreezePlan(trains, (*plan.frozen, *(part for part in plan.trains if part in idle)))
+        return parts_that_train(model, self.spec, self.sources.settings, self.sources.book)
 
     def _module(self, model: Any, plan: FreezePlan) -> StageModule:
         return build(
