@@ -38,9 +38,12 @@ def main(arguments: Sequence[str]) -> int:
         say(answer)
         return 0
     prepare_environment()
-    from modalign.stages.curriculum_run import run_all
+    from modalign.runs.slurm import stoppable
 
-    return run_all(specs, settings, plain, ["train.py", *arguments])
+    with stoppable(settings.trainer.requeue):
+        from modalign.stages.curriculum_run import run_all
+
+        return run_all(specs, settings, plain, ["train.py", *arguments])
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ WITHOUT_TORCH = {
     "world": "*",
     "data/sources": "*",
     "data": "recipes shards order index manifest reader verify make",
-    "runs": "identity folder manifest files finished metrics checks interrupt record sealed lineage holes timing",
-    "cli": "arguments environment help main parser terminal multirun",
+    "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing",
+    "cli": "arguments environment help main parser terminal multirun slurm_script",
 }
 
 

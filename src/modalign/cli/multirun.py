@@ -10,10 +10,13 @@ from omegaconf import DictConfig
 
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.environment import prepare_environment
+from modalign.cli.terminal import exit_with
 from modalign.config.compose import check, modality_overrides
 from modalign.config.places import conf_folder
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner
+from modalign.runs.interrupt import Interrupted
+from modalign.runs.slurm import stoppable
 
 
 def sweep(parsed: TrainArguments) -> int:
@@ -28,8 +31,13 @@ def sweep(parsed: TrainArguments) -> int:
 def job(config: DictConfig) -> int:
     """One job of a sweep."""
     prepare_environment()
-    from modalign.stages.curriculum_run import run_all
-
     settings, plain = check(config)
     overrides = list(HydraConfig.get().overrides.task)
-    return run_all(Planner(settings, RecipeBook(settings)).plan(), settings, plain, ["train.py", *overrides])
+    specs = Planner(settings, RecipeBook(settings)).plan()
+    try:
+        with stoppable(settings.trainer.requeue):
+            from modalign.stages.curriculum_run import run_all
+
+            return run_all(specs, settings, plain, ["train.py", *overrides])
+    except Interrupted as stop:
+        exit_with(stop)  # as SystemExit, which neither Hydra nor submitit takes for the job's result

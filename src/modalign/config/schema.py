@@ -178,6 +178,7 @@ class TrainerSettings(Strict):
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 100
     progress: bool = True
+    requeue: bool = False
 
 
 class LoggerSettings(Strict):

@@ -77,7 +77,7 @@ class Engine:
     def _trainer(self, callbacks: list[pl.Callback], slices_per_step: int) -> pl.Trainer:
         trainer = self.settings.trainer
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        return pl.Trainer(
+        made = pl.Trainer(
             accelerator=trainer.accelerator,
             devices=trainer.devices,
             num_nodes=trainer.num_nodes,
@@ -98,6 +98,9 @@ class Engine:
             num_sanity_val_steps=0,
             default_root_dir=str(self.folder.path),
         )
+        # Lightning's own handlers act in the midst of a step: they would end the run unsaved, or save half a step.
+        made._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        return made
 
     def _validation_batches(self, collator: Collator) -> dict[str, list[Batch]]:
         """A few fixed batches of each recipe's val split, without randomness."""

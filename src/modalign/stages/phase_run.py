@@ -22,7 +22,7 @@ from modalign.models.parts import count_parameters
 from modalign.models.start_values import Copied
 from modalign.runs.checks import code_state, package_versions
 from modalign.runs.folder import RunFolder
-from modalign.runs.interrupt import InterruptFlag
+from modalign.runs.interrupt import Interrupted, InterruptFlag
 from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, parent_entry
 from modalign.runs.manifest import Manifest, write_manifest
 from modalign.runs.sealed import newest_valid
@@ -38,12 +38,6 @@ from modalign.stages.speakable import warn_where_unspeakable
 from modalign.stages.text_vocabulary import train_vocabulary
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(ModalignError):
-    """A signal asked the run to stop; it was saved and the same command continues it."""
-
-    exit_code = 75
 
 
 @dataclass
@@ -65,7 +59,7 @@ class PhaseRun:
 
     def __call__(self) -> Manifest:
         """Do whatever of the run is not done yet; the folder is locked meanwhile."""
-        with self.folder.lock(), InterruptFlag() as flag:
+        with self.folder.lock():
             earlier = self.folder.manifest()
             time = Sections(earlier.seconds if earlier else None)
             pl.seed_everything(self.sources.settings.seed, verbose=False)
@@ -81,7 +75,7 @@ class PhaseRun:
                 if self.stage.backbone is None:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
-                self._train(module, data, time, flag)
+                self._train(module, data, time)
                 self._prove(manifest, module, before)
                 manifest.consumed = data.consumed(self.spec.steps)
                 module.holes.check(manifest.consumed, ended=True)
@@ -201,15 +195,16 @@ class PhaseRun:
             seed=self.sources.settings.seed, versions=package_versions(), steps=self.spec.steps,
         )  # fmt: skip
 
-    def _train(self, module: StageModule, data: CurriculumData, time: Sections, flag: InterruptFlag) -> None:
-        engine = Engine(self.sources, self.spec, self.folder, flag, self.plain)
-        with time("training"):
-            stopped: StepCheckpoints = engine.fit(module, data)
-        if stopped.interrupted:
-            raise Interrupted(
-                f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of {self.spec.steps}, "
-                f"saved; the same command continues it"
-            )
+    def _train(self, module: StageModule, data: CurriculumData, time: Sections) -> None:
+        with InterruptFlag() as flag:
+            engine = Engine(self.sources, self.spec, self.folder, flag, self.plain)
+            with time("training"):
+                stopped: StepCheckpoints = engine.fit(module, data)
+            if stopped.interrupted:
+                raise Interrupted(
+                    f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of "
+                    f"{self.spec.steps}, saved; the same command continues it"
+                )
 
     def _prove(self, manifest: Manifest, module: StageModule, before: dict[str, str]) -> None:
         """Frozen parts are unchanged to the bit; every part that trains had a finite gradient that is not zero."""
