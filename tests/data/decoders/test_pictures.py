@@ -41,6 +41,12 @@ def test_random_crops_stay_inside_and_vary(picture_file):
     assert torch.equal(decoder(picture), ImageDecoder(16, **PLAIN)(picture))
 
 
+def test_near_things_are_bright_where_a_depth_map_is_turned_around(picture_file):
+    millimetres = np.array([[0, 1000], [2500, 60000]], np.uint16)
+    value = DepthDecoder(2, max_m=5, mean=0, std=1, near_bright=True)(picture_file(millimetres, "PNG"))
+    assert value[0].flatten().tolist() == pytest.approx([0, 0.8, 0.5, 0.0])
+
+
 def test_depth_is_metres_over_the_range_in_three_equal_channels(picture_file):
     millimetres = np.array([[0, 1000], [2500, 60000]], np.uint16)
     value = DepthDecoder(2, max_m=5, mean=0, std=1)(picture_file(millimetres, "PNG"))
