@@ -42,7 +42,7 @@ def moved_parts(before, after):
 def fitted(request, backbones, audio):
     """A phase of four steps with what it began from, and what was seen of it."""
     stage = request.param
-    more = {"align": ("modality=audio", "curriculum.steps.audio=2"), "instruct": ("modality=[image,audio]",)}
+    more = {"align": ("modality=audio", "stages.align.steps=2"), "instruct": ("modality=[image,audio]",)}
     phase = backbones.phase(f"stage={stage}", *more[stage])
     before = copy.deepcopy(phase.model.state_dict())
     seen = Gradients()

@@ -20,7 +20,7 @@ def check_references(settings: Settings, book: RecipeBook) -> None:
     for name, modality in settings.modalities.items():
         _check_modality(settings, name, modality)
     for name in settings.curriculum.steps:
-        _known("modality", name, _all_modalities(settings), "curriculum.steps")
+        _known("modality", name, [*_all_modalities(settings), "default"], "curriculum.steps")
     _check_recipes(settings, book)
     _check_targets(settings)
 

@@ -111,7 +111,7 @@ class StageSettings(Strict):
     train: tuple[str, ...] | Literal["new"]
     parts: tuple[str, ...] = ()  # what phases train that are not additive where `train` is new
     template: Literal["caption", "chat", "text", "contrast"]
-    steps: PositiveInt
+    steps: PositiveInt | None = None  # null: what curriculum.steps says of the modality
     slice_size: PositiveInt = 32
     slices_per_step: PositiveInt = 1
     optimizer: OptimizerSettings
@@ -134,7 +134,7 @@ class CurriculumSettings(Strict):
     groups: Literal["by_size", "reverse", "joint"] | tuple[tuple[str, ...], ...]
     first_phase_experts: PositiveInt | None = None
     expert_noise: NonNegative = 0.0
-    steps: dict[str, PositiveInt] = {}
+    steps: dict[str, PositiveInt] = {}  # by modality, and `default`
 
 
 class DataSettings(Strict):

@@ -126,7 +126,7 @@ class Planner:
             media = tuple(dict.fromkeys(m for name in recipes for m in self.book.media(name)))
             weights = weighted_shares({name: float(self.book.num_samples(name, "train")) for name in recipes})
             phase = Phase(stage, stage, (), media, None)
-            steps = self.settings.stages[stage].steps
+            steps = self._steps(stage)
             train = self.settings.stages[stage].train
             chain.append(self._spec(phase, weights, steps, None, chain[-1] if chain else None, train))
         return chain
@@ -137,7 +137,7 @@ class Planner:
         if phase.stage == "align":
             mixture, steps = self._align_mixture(phase, settings, train)
         else:
-            mixture, steps = self._instruct_mixture(phase), settings.steps
+            mixture, steps = self._instruct_mixture(phase), self._steps(phase.stage)
         first = phase.parent is None and self.settings.curriculum.first_phase_experts
         # More experts than the parent has would change what earlier modalities say.
         experts = parent.num_experts if train == NEW and parent else first or None
@@ -160,7 +160,7 @@ class Planner:
         rule = ReplayRule.parse("none" if train == NEW else settings.replay)
         sizes = {m: self._size(m) for m in (*phase.seen, *phase.new)}
         by_modality = shares(phase.new, phase.seen, sizes, rule)
-        steps = sum(self.settings.curriculum.steps.get(m, settings.steps) for m in phase.new)
+        steps = sum(self._steps(phase.stage, modality) for modality in phase.new)
         batch = settings.slice_size * settings.slices_per_step
         total = phase_steps(steps * batch, batch, by_modality, phase.new, settings.replay_keep)
         mixture: dict[str, Fraction] = {}
@@ -169,6 +169,16 @@ class Planner:
             for name, part in weighted_shares({r: float(self.book.num_samples(r, "train")) for r in recipes}).items():
                 mixture[name] = mixture.get(name, Fraction(0)) + share * part
         return bounded({name: share for name, share in mixture.items() if share}), total
+
+    def _steps(self, stage: str, modality: str | None = None) -> int:
+        """Optimizer steps of a stage, or of new samples of a modality: the stage's own word before the curriculum's."""
+        by_modality = self.settings.curriculum.steps
+        budget = by_modality.get(modality, by_modality.get("default")) if modality else None
+        steps = self.settings.stages[stage].steps or budget
+        if steps is None:
+            also = f" or curriculum.steps.{modality}" if modality else ""
+            raise ModalignError(f"nothing says how long stage {stage} trains: set stages.{stage}.steps{also}")
+        return steps
 
     def _instruct_mixture(self, phase: Phase) -> dict[str, Fraction]:
         known = set(phase.seen) | set(phase.new)

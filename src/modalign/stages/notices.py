@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 LIBRARIES = ("lightning", "lightning.pytorch", "lightning.fabric", "transformers", "httpx")
 OURS = "modalign"
@@ -21,6 +22,7 @@ class Notices(logging.Handler):
 def quiet_libraries() -> None:
     """Keep libraries' notices out of the terminal, and show ours."""
     logging.getLogger().setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\b")
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
     ours = logging.getLogger(OURS)
