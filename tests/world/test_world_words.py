@@ -57,6 +57,15 @@ def test_answers_are_short_and_yes_is_about_as_frequent_as_no():
     assert 0.45 < closed.count("yes") / len(closed) < 0.55
 
 
+def test_samples_hold_no_claims_and_their_files_do_not_hang_on_how_they_are_asked_about():
+    scene = draw_scene(np.random.default_rng(3), "image")
+    for seed in range(40):
+        told, asked = np.random.default_rng(seed), np.random.default_rng(seed)
+        conversation(told, "image", scene, 3)
+        assert all(turn["answer"] in scene.values() for turn in conversation(asked, "image", scene, 3, claims=False))
+        assert told.random() == asked.random()
+
+
 @pytest.mark.parametrize("sensors", PAIRS)
 def test_questions_over_two_sensors_need_both(sensors):
     rng = np.random.default_rng(1)

@@ -18,7 +18,7 @@ from modalign.world.scene import SENSORS
 from modalign.world.splits import SPLITS
 
 # Raised by whoever changes what a seed renders to: worlds on disk are then made again instead of silently reused.
-FORMAT = 2
+FORMAT = 1
 # Pairs of sensors that questions are asked about; the last two have no training split in the shipped worlds.
 PAIRS = (("image", "audio"), ("video", "imu"), ("point", "depth"), ("depth", "audio"), ("point", "imu"))
 # What world.sizes may name: sensors, pairs of sensors, and text alone.

@@ -34,26 +34,25 @@ OPEN_OF: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "imu": {"speed": ("how fast is the wearer", "at which pace does the wearer move")},
 }
 
-# By attribute: how one offers two values to choose from. (Claims to be answered by yes or no are left to comparisons:
-# a language model of this width does not learn to check a claim against what it was told, not even in text.)
-CHOICE: Mapping[str, str] = {
-    "shape": "is it a {} or a {}",
-    "colour": "is it {} or {}",
-    "size": "is it {} or {}",
-    "place": "is it at the {} or at the {}",
-    "count": "is the number {} or {}",
-    "motion": "does it move {} or {}",
-    "speed": "is it {} or {}",
-    "timbre": "does it sound like a {} or a {}",
-    "pitch": "is the pitch {} or {}",
-    "rhythm": "does it sound {} or {}",
-    "loudness": "is the sound {} or {}",
-    "form": "is it {} or {}",
-    "distance": "is it {} or {}",
-    "activity": "is the wearer {} or {}",
-    "pose": "is the wearer {} or {}",
+# By attribute: how a value is supposed.
+CLOSED: Mapping[str, str] = {
+    "shape": "is it a {}",
+    "colour": "is it {}",
+    "size": "is it {}",
+    "place": "is it at the {}",
+    "count": "is the number {}",
+    "motion": "does it move {}",
+    "speed": "is it {}",
+    "timbre": "does it sound like a {}",
+    "pitch": "is the pitch {}",
+    "rhythm": "does it sound {}",
+    "loudness": "is the sound {}",
+    "form": "is it {}",
+    "distance": "is it {}",
+    "activity": "is the wearer {}",
+    "pose": "is the wearer {}",
 }
-CHOICE_OF: Mapping[str, Mapping[str, str]] = {"imu": {"speed": "is the wearer {} or {}"}}
+CLOSED_OF: Mapping[str, Mapping[str, str]] = {"imu": {"speed": "is the wearer {}"}}
 
 # Comparisons that need both sensors of a pair: question, and for each sensor the attribute with its values in step.
 COMPARISONS: Mapping[tuple[str, str], tuple[str, str, str]] = {
@@ -61,8 +60,9 @@ COMPARISONS: Mapping[tuple[str, str], tuple[str, str, str]] = {
     ("video", "imu"): ("are the thing and the wearer at the same pace?", "speed", "speed"),
     ("point", "depth"): ("do both have the same shape?", "shape", "shape"),
 }
-# Of questions over two sensors: the share that asks for two values, and that offers two for each; the rest compares.
-OPEN_SHARE, CHOICE_SHARE = 0.6, 0.25
+# Of questions over two sensors: the share that asks for two values, and for yes or no to two claims; the rest
+# compares.
+OPEN_SHARE, CLOSED_SHARE = 0.6, 0.25
 
 
 def _pick(rng: np.random.Generator, values: tuple[str, ...] | list[str]) -> str:
@@ -71,48 +71,66 @@ def _pick(rng: np.random.Generator, values: tuple[str, ...] | list[str]) -> str:
 
 def open_question(rng: np.random.Generator, sensor: str, attribute: str) -> str:
     """How one asks a sensor for an attribute, without the question mark."""
-    return _pick(rng, OPEN_OF.get(sensor, {}).get(attribute) or OPEN[attribute])
+    return _pick(rng, _wordings(sensor, attribute))
 
 
-def choice_question(rng: np.random.Generator, sensor: str, attribute: str, value: str) -> str:
-    """How one asks a sensor which of two values an attribute has, in any order, without the question mark."""
-    offered = [value, _other(rng, sensor, attribute, value)]
-    first = int(rng.integers(2))
-    return (CHOICE_OF.get(sensor, {}).get(attribute) or CHOICE[attribute]).format(offered[first], offered[1 - first])
+def _wordings(sensor: str, attribute: str) -> tuple[str, ...]:
+    return OPEN_OF.get(sensor, {}).get(attribute) or OPEN[attribute]
 
 
-def ask(rng: np.random.Generator, sensor: str, scene: Scene, attribute: str) -> Turn:
-    """A question for one attribute, open three times of four, else a choice between two values."""
+def claim(sensor: str, attribute: str, value: str) -> str:
+    """How one supposes that an attribute has a value, without the question mark."""
+    return (CLOSED_OF.get(sensor, {}).get(attribute) or CLOSED[attribute]).format(value)
+
+
+def ask(rng: np.random.Generator, sensor: str, scene: Scene, attribute: str, claims: bool = True) -> Turn:
+    """A question for one attribute, open three times of four, else a claim that holds half of the time.
+
+    Without `claims` they are asked openly, from the same draws, so that a sample's files do not hang on its questions.
+    """
     if rng.random() < 0.75:
-        asked = open_question(rng, sensor, attribute)
-    else:
-        asked = choice_question(rng, sensor, attribute, scene[attribute])
-    return {"question": f"{asked}?", "answer": scene[attribute]}
+        return {"question": open_question(rng, sensor, attribute) + "?", "answer": scene[attribute]}
+    holds = rng.random() < 0.5
+    value = scene[attribute] if holds else _other(rng, sensor, attribute, scene[attribute])
+    if claims:
+        return {"question": claim(sensor, attribute, value) + "?", "answer": "yes" if holds else "no"}
+    return {"question": _wordings(sensor, attribute)[not holds] + "?", "answer": scene[attribute]}
 
 
-def conversation(rng: np.random.Generator, sensor: str, scene: Scene, num_turns: int) -> list[Turn]:
+def conversation(
+    rng: np.random.Generator, sensor: str, scene: Scene, num_turns: int, claims: bool = True
+) -> list[Turn]:
     """`num_turns` turns about different attributes of one scene."""
     names = list(ATTRIBUTES[sensor])
     order = rng.permutation(len(names))[:num_turns]
-    return [ask(rng, sensor, scene, names[int(i)]) for i in order]
+    return [ask(rng, sensor, scene, names[int(i)], claims) for i in order]
 
 
-def pair_question(rng: np.random.Generator, sensors: tuple[str, str], scenes: tuple[Scene, Scene]) -> Turn:
-    """A question that needs both sensors: two values ("red, bell"), two choices, or a comparison (yes or no)."""
+def pair_question(
+    rng: np.random.Generator, sensors: tuple[str, str], scenes: tuple[Scene, Scene], claims: bool = True
+) -> Turn:
+    """A question that needs both sensors: two values ("red, bell"), two claims, or a comparison.
+
+    Without `claims`, those ask for two values too.
+    """
     kind = rng.random()
-    if kind > OPEN_SHARE + CHOICE_SHARE and sensors in COMPARISONS:
+    if kind > OPEN_SHARE + CLOSED_SHARE and sensors in COMPARISONS:
         question, first, second = COMPARISONS[sensors]
         same = _rank(sensors[0], first, scenes[0]) == _rank(sensors[1], second, scenes[1])
         return {"question": question, "answer": "yes" if same else "no"}
-    offers = OPEN_SHARE <= kind <= OPEN_SHARE + CHOICE_SHARE
-    asked, values = [], []
-    for sensor, scene, attribute in zip(sensors, scenes, _distinct_attributes(rng, sensors), strict=True):
-        values.append(scene[attribute])
-        if offers:
-            asked.append(choice_question(rng, sensor, attribute, values[-1]))
-        else:
-            asked.append(open_question(rng, sensor, attribute))
-    return {"question": f"{asked[0]} and {asked[1]}?", "answer": ", ".join(values)}
+    first, second = _distinct_attributes(rng, sensors)
+    if not OPEN_SHARE <= kind <= OPEN_SHARE + CLOSED_SHARE:
+        asked = f"{open_question(rng, sensors[0], first)} and {open_question(rng, sensors[1], second)}?"
+        return {"question": asked, "answer": f"{scenes[0][first]}, {scenes[1][second]}"}
+    wrong = int(rng.integers(2)) if rng.random() < 0.5 else None
+    values = [scenes[0][first], scenes[1][second]]
+    if wrong is not None:
+        values[wrong] = _other(rng, sensors[wrong], (first, second)[wrong], values[wrong])
+    if claims:
+        asked = f"{claim(sensors[0], first, values[0])} and {claim(sensors[1], second, values[1])}?"
+        return {"question": asked, "answer": "yes" if wrong is None else "no"}
+    asked = f"{_wordings(sensors[0], first)[0]} and {_wordings(sensors[1], second)[-1]}?"
+    return {"question": asked, "answer": f"{scenes[0][first]}, {scenes[1][second]}"}
 
 
 def match_for_comparison(rng: np.random.Generator, sensors: tuple[str, str], scenes: tuple[Scene, Scene]) -> None:

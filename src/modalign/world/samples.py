@@ -63,7 +63,8 @@ def _sensor_sample(
     record: dict[str, Any] = {"caption": captions[int(rng.integers(len(captions)))], "captions": captions}
     # One turn outside training: an answer is then scored by itself.
     num_turns = int(rng.integers(1, 4)) if split == SPLITS[0] else 1
-    record["conversation"] = conversation(rng, sensor, scene, num_turns)
+    # No claims: a language model of the embedded width does not learn to check one, not even in text.
+    record["conversation"] = conversation(rng, sensor, scene, num_turns, claims=False)
     record["attributes"] = scene
     subjects = SUBJECTS.get(sensor, (None,))
     subject = subjects[index % len(subjects)]
@@ -77,7 +78,7 @@ def _pair_sample(
     settings: WorldSettings, sensors: tuple[str, str], split: str, rng: np.random.Generator
 ) -> dict[str, bytes]:
     scenes = _pair_scenes(settings, sensors, split, rng)
-    turn = pair_question(rng, sensors, scenes)
+    turn = pair_question(rng, sensors, scenes, claims=False)
     record = {"conversation": [turn], "attributes": dict(zip(sensors, scenes, strict=True))}
     members = {"json": _json(record)}
     for sensor, scene in zip(sensors, scenes, strict=True):
