@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.environment import prepare_environment
-from modalign.cli.terminal import exit_with, say
+from modalign.cli.terminal import exit_with, say, warn
 from modalign.errors import ModalignError
 
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         say(train_help())
         return 0
     from modalign.config.compose import compose_settings
+    from modalign.config.permissions import check_permissions
     from modalign.config.recipes import RecipeBook
     from modalign.config.specs import Planner
 
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
 
         return sweep(parsed)
     settings, plain = compose_settings(parsed.overrides, parsed.config_dir)
-    specs = Planner(settings, RecipeBook(settings)).plan()
+    book = RecipeBook(settings)
+    specs = Planner(settings, book).plan()
 
     from modalign.config.places import shipped_runs
     from modalign.runs.finished import answer_if_finished
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if (answer := answer_if_finished(Path(settings.paths.runs), specs, settings.fresh, shipped_runs())) is not None:
         say(answer)
         return 0
+    for note in check_permissions(settings, book, specs):
+        warn(f"warning: {note}")
     prepare_environment()
     from modalign.runs.slurm import stoppable
 

@@ -38,7 +38,7 @@ MAY_KNOW = {
     "omegaconf": {"config", "cli", "train"},
     "lightning": {"stages", "callbacks"},
     "wandb": {"callbacks/wandb_dashboard"},
-    "transformers": {"models/language_model", "models/text_tokenizer"},
+    "transformers": {"models/language_model", "models/text_tokenizer", "data/sources/derived"},
     "open_clip": {"models/encoders/open_clip_tower"},
     "webdataset": {"data"},
 }
@@ -51,7 +51,7 @@ WITHOUT_TORCH = {
     "curriculum": "*",
     "world": "*",
     "data/sources": "*",
-    "data": "recipes shards order index manifest reader verify make",
+    "data": "recipes shards order index manifest reader verify make convert pieces report licences remote cache",
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing",
     "cli": "arguments environment help main parser terminal multirun slurm_script",
 }

@@ -83,7 +83,10 @@ def _own_place(target: Path) -> Path:
 
 def extensions(folder: Path, manifest: SplitManifest) -> Counter[str]:
     """How many samples have a member of each extension."""
-    return Counter(ext for entry in manifest.shards for _, members in read_index(folder, entry) for ext in members)
+    found: Counter[str] = Counter()
+    for entry in manifest.shards:
+        found.update(read_index(folder, entry).num_members())
+    return found
 
 
 def _tell(folder: Path, target: Path, manifest: SplitManifest) -> None:

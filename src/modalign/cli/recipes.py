@@ -9,6 +9,7 @@ from modalign.cli.parser import VerbParser, read_settings
 from modalign.cli.terminal import count, file_size, print_table, say
 from modalign.config.recipes import RecipeBook
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
+from modalign.data.remote import RemotePath
 from modalign.errors import ModalignError
 
 SUMMARY = "List the recipes: modality, size, licence, whether their shards are there."
@@ -35,9 +36,12 @@ def _row(book: RecipeBook, name: str) -> list[str]:
     return [name, media, recipe.task, sizes, recipe.licence, presence(book.folder(name)), recipe.title]
 
 
-def presence(folder: Path) -> str:
-    """How much of a recipe lies in its folder: nothing, or its size on disk."""
-    splits = sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}"))
+def presence(folder: Path | RemotePath) -> str:
+    """How much of a recipe lies in its folder: nothing, or the size of its shards."""
+    try:
+        splits = [path.parent for path in folder.glob(f"*/{MANIFEST_NAME}")]
+    except ModalignError:
+        return "out of reach"
     if not splits:
         return "none"
     try:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from modalign.cli.parser import VerbParser, read_settings, settings_only
-from modalign.cli.terminal import count, print_table, say, working
+from modalign.cli.terminal import count, making_progress, print_table, say
 from modalign.cli.world import make_generated
 from modalign.config.recipes import RecipeBook
+from modalign.data.licences import remember_accepted, require_accepted
 from modalign.data.make import MakeReport, make_shards
+from modalign.data.recipes import Recipe
 from modalign.errors import ModalignError
 
 SUMMARY = """Make a recipe's shards: a world recipe from the world's settings, any other by the recipe's `make`
@@ -20,6 +24,8 @@ EXAMPLES = (
     "modalign shards digits",
     "modalign shards world_audio --world hard",
     "modalign shards gestures make.folder=/data/gestures make.table=/data/gestures/captions.csv",
+    "modalign shards vqav2 make.folder=/data/vqav2 --workers 16",
+    "modalign shards nsd_fmri make.folder=/data/nsd --accept-licence",
 )
 
 
@@ -28,6 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     parser = VerbParser("shards", SUMMARY, EXAMPLES)
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--samples-per-shard", type=int, default=1000, metavar="N", help="default 1000")
+    parser.add_argument("--workers", type=int, default=_cores(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--split", action="append", metavar="SPLIT", help="make only this split (may be repeated)")
+    parser.add_argument("--accept-licence", action="store_true", help="you have read the data's licence and accept it")
     parser.add_settings()
     options = parser.parse(arguments)
     making = {}
@@ -44,15 +53,25 @@ def run(arguments: Sequence[str]) -> int:
             raise ModalignError(f"{recipe.name} is made from the world's settings (world.*), not from make.*")
         make_generated(book, [recipe.name])
         return 0
-    done = {"written": 0, "dropped": 0}
-
-    def note(written: int, dropped: int) -> None:
-        done["written"], done["dropped"] = written, dropped
-
-    with working(lambda: f"making {recipe.name}: {count(done['written'])} written, {count(done['dropped'])} dropped"):
-        report = make_shards(recipe, settings.paths.data, options.samples_per_shard, making, progress=note)
+    folder = recipe.path(book.data_root())
+    accepted = (*settings.data.accept_licences, *([recipe.name] if options.accept_licence else []))
+    require_accepted(recipe, folder, accepted)
+    report = _make(recipe, settings.paths.data, options, making)
+    remember_accepted(recipe, folder)
     tell(report)
     return 0
+
+
+def _make(recipe: Recipe, data: str, options: argparse.Namespace, making: dict[str, Any]) -> MakeReport:
+    known = [count for split, count in recipe.splits.items() if count and (not options.split or split in options.split)]
+    with making_progress(f"making {recipe.name}", sum(known) or None) as note:
+        return make_shards(
+            recipe, data, options.samples_per_shard, making, note, workers=options.workers, splits=options.split
+        )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def read_value(text: str) -> Any:
@@ -68,6 +87,8 @@ def tell(report: MakeReport) -> None:
     print_table(("split", "samples"), [[s, count(n)] for s, n in report.written.items()], numbers=(1,))
     written, dropped = sum(report.written.values()), sum(report.dropped.values())
     say(f"{report.folder}: {count(written)} written, {count(dropped)} dropped")
+    if report.kept:
+        say(f"there already: {', '.join(report.kept)}")
     for reason, number in sorted(report.dropped.items(), key=lambda entry: -entry[1]):
         first = next((key for key, why in report.examples if why == reason), "")
         say(f"  {count(number)} dropped: {reason}" + (f" (the first: {first})" if first else ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # Wide enough for a table in a file or a pipe, where nobody has a width.
 PIPE_WIDTH = 200
 _TICK_S = 0.2
+_LINE_S = 30.0
 
 
 def say(text: str) -> None:
@@ -94,6 +96,39 @@ def working(text: Callable[[], str]) -> Iterator[None]:
         finally:
             ended.set()
             thread.join()
+
+
+@contextmanager
+def making_progress(title: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, moved by the numbers written and dropped; elsewhere a line every half minute."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = Console(stderr=True, highlight=False)
+    if not screen.is_terminal:
+        yield _Lines(title)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True) as bars:
+        task = bars.add_task(title, total=total)
+
+        def note(written: int, dropped: int) -> None:
+            told = f"{title}, {count(dropped)} dropped" if dropped else title
+            bars.update(task, completed=written + dropped, description=told)
+
+        yield note
+
+
+class _Lines:
+    """Progress for a log: a line on stderr now and then."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.next = title, time.monotonic() + _LINE_S
+
+    def __call__(self, written: int, dropped: int) -> None:
+        if time.monotonic() >= self.next:
+            self.next = time.monotonic() + _LINE_S
+            warn(f"{self.title}: {count(written)} written, {count(dropped)} dropped")
 
 
 def count(number: int) -> str:

@@ -12,6 +12,7 @@ from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
 from modalign.data.manifest import MANIFEST_NAME
 from modalign.data.recipes import Recipe, make_hint
+from modalign.data.remote import RemotePath
 from modalign.data.verify import Check, Report, verify_folder
 from modalign.errors import ModalignError
 
@@ -60,6 +61,8 @@ def _targets(options: argparse.Namespace) -> tuple[list[Path], Check | None, str
     if folder.name != options.what:
         raise ModalignError(f"no folder at {folder}: name a folder of shards, or a recipe ({', '.join(book.paths)})")
     recipe, place = book.get(options.what), book.folder(options.what)
+    if isinstance(place, RemotePath):
+        raise ModalignError(f"{place}: verify reads every byte, which is for a disk: copy the recipe to one first")
     expected = [split for split in recipe.splits if book.num_samples(recipe.name, split)]
     found = splits_of(place) if place.is_dir() else []
     folders = list(dict.fromkeys([*(place / split for split in expected), *found])) or [place]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from modalign.cli.parser import VerbParser, read_settings
 from modalign.cli.terminal import count, print_table, say, working
@@ -28,7 +27,7 @@ def make_generated(book: RecipeBook, names: Sequence[str]) -> None:
     """Make the named recipes of the configured world and print what each of them holds."""
     from modalign.world.build import make_world
 
-    root = Path(book.settings.paths.data) / "world"
+    root = book.data_root() / "world"
     pieces = [(n, s) for n in names for s in book.get(n).splits if book.world_settings.count(n, s)]
     before = _made(book, pieces)
     wanted = sum(book.world_settings.count(*piece) for piece in pieces)

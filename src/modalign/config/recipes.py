@@ -10,6 +10,7 @@ from modalign.config.places import recipe_folder
 from modalign.config.schema import Settings
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.data.recipes import Recipe, find_recipes, load_recipe, recipe_digest
+from modalign.data.remote import RemotePath, location
 from modalign.errors import ModalignError, unknown_name
 from modalign.world.difficulty import WorldSettings
 
@@ -47,9 +48,22 @@ class RecipeBook:
             self._loaded[name] = load_recipe(self.paths[name])
         return self._loaded[name]
 
-    def folder(self, name: str) -> Path:
-        """Where the recipe's shards lie."""
-        return self.get(name).path(self.settings.paths.data, world=self.world)
+    def folder(self, name: str) -> Path | RemotePath:
+        """Where the recipe's shards lie: where data.locations says, else below paths.data."""
+        recipe = self.get(name)
+        if name in self.settings.data.locations:
+            return location(self.settings.data.locations[name])
+        return recipe.path(location(self.settings.paths.data), world=self.world)
+
+    def data_root(self) -> Path:
+        """The folder for shards that are made here; raises ModalignError where paths.data is no folder on a disk."""
+        root = location(self.settings.paths.data)
+        if isinstance(root, RemotePath):
+            raise ModalignError(
+                f"shards are made on a disk, and paths.data is {root}: set it to a folder; single recipes are read "
+                f"from elsewhere by data.locations"
+            )
+        return root
 
     def is_generated(self, name: str) -> bool:
         """Whether its shards are made from the world's settings alone."""
@@ -79,7 +93,7 @@ class RecipeBook:
     def meaning(self, name: str) -> dict[str, Any]:
         """What identifies a recipe's data: the world's settings, else the digest of its shards' manifests."""
         recipe = self.get(name)
-        declared = recipe.model_dump(exclude={"title", "source", "licence", "splits"})
+        declared = recipe.meaning()
         if self.is_generated(name):
             return {"recipe": declared, "world": self.world}
         return {"recipe": declared, "digest": recipe_digest(recipe, self.folder(name), ("train",))}

@@ -10,6 +10,7 @@ from modalign.config.build import ALLOWED
 from modalign.config.places import conf_folder
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings, Settings, StageSettings
+from modalign.data.sources.guard import TRAINING
 from modalign.errors import ModalignError, unknown_name
 
 NOWHERE = "none"  # a modality whose own parts start from no other's
@@ -62,12 +63,35 @@ def _check_recipes(settings: Settings, book: RecipeBook) -> None:
     for key in ("instruct", "pretrain_text", "pretrain_contrast", "pairs"):
         for recipe in getattr(data, key):
             _known("recipe", recipe, book.paths, f"data.{key}")
+            if key != "pairs":
+                _check_trainable(book, recipe, f"data.{key}")
+    for name in settings.modalities:
+        for recipe in book.alignment_recipes(name):
+            _check_trainable(book, recipe, f"data.align.{name}")
+    for name in data.locations:
+        _known("recipe", name, book.paths, "data.locations")
+    for name in data.accept_licences:
+        _known("recipe", name, book.paths, "data.accept_licences")
+    if training := sorted(TRAINING & set(settings.evaluation.splits)):
+        raise ModalignError(
+            f"evaluation.splits: '{training[0]}' is what training reads: measure on splits that it never sees"
+        )
     if data.text_loss is not None:
         _known("recipe", data.text_loss, book.paths, "data.text_loss")
     used = [recipe for name in settings.modalities for recipe in book.alignment_recipes(name)]
     splits = {split for recipe in used for split in book.get(recipe).splits}
     for split in settings.evaluation.splits:
         _known("split", split, splits or [split], "evaluation.splits")
+
+
+def _check_trainable(book: RecipeBook, name: str, where: str) -> None:
+    """A recipe without a training split is for evaluation, and cannot enter training under any other name."""
+    splits = book.get(name).splits
+    if splits and not TRAINING & set(splits):
+        raise ModalignError(
+            f"{where}: recipe {name} has no training split (its splits: {', '.join(splits)}): an evaluation split "
+            f"cannot enter training; it can be measured by data.pairs"
+        )
 
 
 def _check_targets(settings: Settings) -> None:

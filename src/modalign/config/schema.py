@@ -146,7 +146,12 @@ class DataSettings(Strict):
     pretrain_contrast: Names = ()
     pairs: Names = ()
     text_loss: str | None = None
+    accept_licences: Names = ()
+    locations: dict[str, str] = {}
     reader: Literal["indexed", "webdataset"] = "indexed"
+    shard_cache: str | None = None
+    shard_cache_gb: Positive = 50.0
+    piece_mb: NonNegative = 4.0
     workers: Annotated[int, Field(ge=0)] = 0
     block: PositiveInt = 64
     window: PositiveInt = 16

@@ -63,7 +63,7 @@ class Source:
         self.recipe, self.reader, self.template, self.stream = recipe, reader, template, stream
         self.decoders = {modality: decoders[modality] for modality in recipe.media}
         self.seed = seed
-        self.prompts = tuple((prompts or {}).get(self._prompt_name(), ()))
+        self.prompts = recipe.prompts or tuple((prompts or {}).get(self._prompt_name(), ()))
         alone = len(recipe.media) == 1 or recipe.task == "caption"
         if recipe.media and alone and not self.prompts and template.needs_prompts(recipe.task):
             raise ModalignError(f"recipe {recipe.name}: no caption prompts are declared for '{self._prompt_name()}'")

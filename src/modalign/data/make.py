@@ -5,38 +5,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modalign.data.manifest import MANIFEST_NAME, read_manifest
+from modalign.data.convert import convert, finished, unfinished
+from modalign.data.manifest import read_manifest
 from modalign.data.recipes import MAKER_PREFIX, Recipe
+from modalign.data.report import MakeReport, Progress
 from modalign.data.shards import ShardWriter
-from modalign.data.sources.items import Dropped, Item
+from modalign.data.sources.items import Dropped, Item, UnitSource
 from modalign.errors import ModalignError, unknown_name
 
-_EXAMPLES = 20
-
-Progress = Callable[[int, int], None]
-"""Told after every sample how many were written and how many dropped so far."""
-
-
-@dataclass(slots=True)
-class MakeReport:
-    """What was made: samples written by split, samples dropped by reason, and the first of those (key, reason)."""
-
-    folder: Path
-    written: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    examples: list[tuple[str, str]] = field(default_factory=list)
-
-    def drop(self, key: str, reason: str) -> None:
-        """Count a dropped sample."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append((key, reason))
+__all__ = ["MakeReport", "Progress", "build_maker", "make_shards"]
 
 
 def make_shards(
@@ -45,13 +27,16 @@ def make_shards(
     samples_per_shard: int = 1000,
     overrides: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
+    splits: Collection[str] | None = None,
     **places: str,
 ) -> MakeReport:
     """Make every split of a recipe below `data_root` and report what was written and dropped.
 
     `overrides` replace or add settings of the recipe's `make` (where somebody's raw copy lies); `places` fill names in
-    braces in the recipe's folder. Raises ModalignError where a split is there already or nothing can be written; then
-    no split of this call is left behind half written.
+    braces in the recipe's folder. A source that comes in pieces is made by `workers` processes, narrowed to `splits`;
+    what an interrupted call has finished of it is kept. Raises ModalignError where all is there already or nothing can
+    be written; of a source that does not come in pieces, no split is left behind half written.
     """
     if recipe.make is None:
         raise ModalignError(
@@ -59,9 +44,22 @@ def make_shards(
             "put its tars into one folder a split, and run `modalign index` on each"
         )
     report = MakeReport(recipe.path(data_root, **places))
-    if made := sorted(path.parent.name for path in report.folder.glob(f"*/{MANIFEST_NAME}")):
-        raise ModalignError(f"{report.folder} holds shards already ({', '.join(made)}): remove it to make them again")
+    made = finished(report.folder)
+    if made and set(splits or recipe.splits) <= set(made) and not unfinished(report.folder):
+        raise _there(report.folder, made)
     maker = build_maker(recipe.make, {**(overrides or {})}, f"recipe {recipe.name}: make")
+    if isinstance(maker, UnitSource):
+        report.kept = made
+        wanted = _wanted(recipe, maker, splits, made)
+        if not wanted:
+            raise _there(report.folder, made)
+        settings = {**recipe.make, **(overrides or {})}
+        convert(recipe, maker, report, samples_per_shard, workers, progress or _silent, wanted, settings)
+        return report
+    if made or splits is not None:
+        raise ModalignError(
+            f"{report.folder}: recipe {recipe.name} is made whole, not by split: remove the folder first"
+        )
     if isinstance(maker, Path):
         report.folder = maker
         report.written = {
@@ -93,6 +91,21 @@ def build_maker(make: Mapping[str, Any], overrides: Mapping[str, Any], where: st
     return factory(**settings)
 
 
+def _wanted(recipe: Recipe, source: UnitSource, splits: Collection[str] | None, made: Collection[str]) -> list[str]:
+    """The splits to be made: those asked for, or all, less those that are there."""
+    known = source.splits()
+    for split in splits or ():
+        if split not in known:
+            raise unknown_name("split", split, known, f"recipe {recipe.name}")
+    for split in known:
+        _check_split(recipe, split)
+    return [split for split in known if (splits is None or split in splits) and split not in made]
+
+
+def _there(folder: Path, made: Collection[str]) -> ModalignError:
+    return ModalignError(f"{folder} holds shards already ({', '.join(made)}): remove it to make them again")
+
+
 def _silent(written: int, dropped: int) -> None:
     pass
 
@@ -103,20 +116,20 @@ def _write(
     writers: dict[str, ShardWriter] = {}
     with ExitStack() as stack:
         for item in maker:
-            progress(sum(writer.num_samples for writer in writers.values()), sum(report.dropped.values()))
+            progress(sum(writer.num_samples for writer in writers.values()), report.total_dropped)
             if isinstance(item, Dropped):
-                report.drop(item.key, item.reason)
+                report.drop(item.split, item.key, item.reason)
                 continue
             split, key, members = item
             if reason := _unfit(recipe, members):
-                report.drop(key, reason)
+                report.drop(split, key, reason)
                 continue
             if split not in writers:
                 _check_split(recipe, split)
                 writers[split] = stack.enter_context(ShardWriter(report.folder / split, samples_per_shard))
             writers[split].write(key, members)
         if not writers:
-            raise ModalignError(f"recipe {recipe.name}: not one sample could be made; {_told(report)}")
+            raise ModalignError(f"recipe {recipe.name}: not one sample could be made; {report.told()}")
     report.written = {split: writer.num_samples for split, writer in writers.items()}
 
 
@@ -138,10 +151,3 @@ def _unfit(recipe: Recipe, members: Mapping[str, bytes]) -> str:
     except ValueError:
         return f".{recipe.text} is not JSON"
     return ""
-
-
-def _told(report: MakeReport) -> str:
-    if not report.dropped:
-        return "the raw data are empty"
-    reason, count = max(report.dropped.items(), key=lambda entry: entry[1])
-    return f"{sum(report.dropped.values())} were dropped, {count} because of: {reason}"

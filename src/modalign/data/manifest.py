@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from modalign.data.cache import DiskCache
 from modalign.data.disk import read_bytes, write_atomic
+from modalign.data.remote import RemotePath
 from modalign.errors import ModalignError
 
 MANIFEST_NAME = "manifest.json"
@@ -92,14 +98,59 @@ def write_index(folder: Path, index: ShardIndex) -> ShardEntry:
     )
 
 
-def read_index(folder: Path, entry: ShardEntry) -> list[tuple[str, dict[str, Place]]]:
-    """The samples of one tar from its index file; raises ModalignError where it was altered or truncated."""
+class SampleTable:
+    """The samples of one tar, packed: 24 bytes a member beside the keys, since many such tables are open at a time."""
+
+    __slots__ = ("_members", "keys")
+
+    def __init__(self, samples: Sequence[tuple[str, dict[str, Place]]]) -> None:
+        self.keys = [key for key, _ in samples]
+        extensions = dict.fromkeys(extension for _, members in samples for extension in members)
+        self._members = {extension: array("q", bytes(24 * len(samples))) for extension in extensions}
+        for row, (_, members) in enumerate(samples):
+            for extension in extensions:
+                place = members.get(extension)
+                self._members[extension][3 * row : 3 * row + 3] = array("q", (-1, 0, 0) if place is None else place)
+
+    def num_members(self) -> dict[str, int]:
+        """How many samples have a member of each extension."""
+        return {ext: sum(offset >= 0 for offset in packed[::3]) for ext, packed in self._members.items()}
+
+    def places(self, row: int) -> dict[str, Place]:
+        """Each member's place in the sample's own tar, by extension."""
+        found = {}
+        for extension, packed in self._members.items():
+            offset, size, crc = packed[3 * row : 3 * row + 3]
+            if offset >= 0:
+                found[extension] = (offset, size, crc)
+        return found
+
+
+def read_index(folder: Path | RemotePath, entry: ShardEntry, cache: DiskCache | None = None) -> SampleTable:
+    """The samples of one tar from its index file; raises ModalignError where it was altered or truncated.
+
+    Of a folder behind a URL, the file is kept in `cache`.
+    """
     path = folder / index_name(entry.name)
-    data = read_bytes(path)
+    data = _cached_index(path, entry, cache) if isinstance(path, RemotePath) and cache is not None else read_file(path)
     if hashlib.sha256(data).hexdigest() != entry.index_sha256:
+        if cache is not None:
+            cache.forget(entry.index_sha256)
         raise ModalignError(f"{path} is not the file that {MANIFEST_NAME} describes (SHA-256 differs): index again")
-    samples = json.loads(data)["samples"]
-    return [(key, {extension: tuple(place) for extension, place in members.items()}) for key, members in samples]
+    return SampleTable(json.loads(data)["samples"])
+
+
+def _cached_index(path: RemotePath, entry: ShardEntry, cache: DiskCache) -> bytes:
+    def fetch(file: BinaryIO) -> None:
+        file.write(path.read_bytes())
+
+    with os.fdopen(cache.open(entry.index_sha256, entry.index_bytes, fetch), "rb") as file:
+        return file.read()
+
+
+def read_file(path: Path | RemotePath) -> bytes:
+    """The content of a file wherever it is; raises ModalignError in one line where it cannot be read."""
+    return path.read_bytes() if isinstance(path, RemotePath) else read_bytes(path)
 
 
 def write_manifest(folder: Path, shards: list[ShardEntry], problems: list[Problem], tars: str | None) -> SplitManifest:
@@ -117,16 +168,25 @@ def write_manifest(folder: Path, shards: list[ShardEntry], problems: list[Proble
     return manifest
 
 
-def read_manifest(folder: Path, hint: str = "") -> SplitManifest:
+def read_manifest(folder: Path | RemotePath, hint: str = "") -> SplitManifest:
     """A split's manifest; raises ModalignError where the folder is missing, empty, not indexed, or the file is bad.
 
-    `hint` is what the caller would do about missing data, such as the command that makes it.
+    `hint` is what the caller would do about missing data, such as the command that makes it. A manifest that has not
+    changed since the last call is not read again: one of 100,000 shards takes seconds.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise _missing(folder, hint)
+    if isinstance(path, RemotePath):
+        return _parsed(path, path.stamp())
+    status = path.stat()
+    return _parsed(path, f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path | RemotePath, stamp: str) -> SplitManifest:
     try:
-        content: Any = json.loads(read_bytes(path))
+        content: Any = json.loads(read_file(path))
         manifest = SplitManifest.model_validate(content)
     except (ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
@@ -137,13 +197,13 @@ def read_manifest(folder: Path, hint: str = "") -> SplitManifest:
     return manifest
 
 
-def _missing(folder: Path, hint: str) -> ModalignError:
+def _missing(folder: Path | RemotePath, hint: str) -> ModalignError:
     advice = f": {hint}" if hint else ""
     if not folder.exists():
         return ModalignError(f"no data at {folder}: the folder does not exist{advice}")
     if not folder.is_dir():
         return ModalignError(f"no data at {folder}: it is a file, not a folder of shards{advice}")
-    tars = sorted(folder.glob("*.tar"))
+    tars = len(list(folder.glob("*.tar")))
     if tars:
-        return ModalignError(f"{folder} holds {len(tars)} tars but no {MANIFEST_NAME}: run `modalign index {folder}`")
+        return ModalignError(f"{folder} holds {tars} tars but no {MANIFEST_NAME}: run `modalign index {folder}`")
     return ModalignError(f"no data at {folder}: the folder holds no shards{advice}")

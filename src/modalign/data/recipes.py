@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from modalign.data.disk import read_bytes
 from modalign.data.extensions import check_media_extension, check_text_extension
 from modalign.data.manifest import read_manifest
+from modalign.data.remote import RemotePath, location
 from modalign.errors import ModalignError
 
 MAKER_PREFIX = "modalign."
@@ -41,6 +42,15 @@ class Recipe(BaseModel):
     """Split to the addresses of tars that are streamed, braces allowed; such a split needs its number of samples."""
     folder: str
     make: dict[str, Any] | None = None
+    licence_url: str | None = None
+    accept_licence: bool = False
+    """Whether the licence has to be accepted, by name, before anything is made of the data or trained on them."""
+    size: str | None = None
+    """How much there is of the raw copy, in a few words."""
+    prompts: tuple[str, ...] = ()
+    """What asks for this dataset's captions in a chat, in place of the modality's own prompts."""
+    overlaps: dict[str, str] = {}
+    """`<recipe>/<split>` to what of it is known to be in this recipe's training split."""
 
     @field_validator("media")
     @classmethod
@@ -61,10 +71,34 @@ class Recipe(BaseModel):
             raise ModalignError(f"make._target_ must begin with '{MAKER_PREFIX}', not '{make.get('_target_', '')}'")
         return make
 
-    def path(self, data_root: Path | str, **places: str) -> Path:
+    @field_validator("overlaps")
+    @classmethod
+    def _overlaps_name_splits(cls, overlaps: dict[str, str]) -> dict[str, str]:
+        for place in overlaps:
+            if place.count("/") != 1:
+                raise ModalignError(
+                    f"overlaps: '{place}' must name a recipe and one of its splits, as coco_caption/test"
+                )
+        return overlaps
+
+    def meaning(self) -> dict[str, Any]:
+        """What of the recipe changes the result of training on it."""
+        told = {"title", "source", "licence", "licence_url", "accept_licence", "size", "splits", "overlaps"}
+        declared = self.model_dump(exclude=told)
+        if not self.prompts:
+            del declared["prompts"]
+        return declared
+
+    @overload
+    def path(self, data_root: Path | str, **places: str) -> Path: ...
+
+    @overload
+    def path(self, data_root: RemotePath, **places: str) -> RemotePath: ...
+
+    def path(self, data_root: Path | RemotePath | str, **places: str) -> Path | RemotePath:
         """The folder of the recipe's splits below `data_root`; `places` fill names in braces, such as {world}."""
         try:
-            return Path(data_root) / self.folder.format(**places)
+            return (Path(data_root) if isinstance(data_root, str) else data_root) / self.folder.format(**places)
         except (KeyError, IndexError, ValueError) as error:
             raise ModalignError(
                 f"recipe {self.name}: folder '{self.folder}' needs {error}; given: {', '.join(places) or 'none'}"
@@ -100,19 +134,19 @@ def find_recipes(folders: Iterable[Path | str]) -> dict[str, Path]:
     return found
 
 
-def recipe_digest(recipe: Recipe, folder: Path | str, splits: Iterable[str]) -> str:
+def recipe_digest(recipe: Recipe, folder: Path | RemotePath | str, splits: Iterable[str]) -> str:
     """SHA-256, in hex, over what the recipe means and the content of the named splits' shards below `folder`."""
     meaning = {
         "task": recipe.task,
         "media": list(recipe.media.items()),
         "text": recipe.text,
         "variant_key": recipe.variant_key,
-        "splits": {split: _split_digest(recipe, Path(folder), split) for split in sorted(splits)},
+        "splits": {split: _split_digest(recipe, location(folder), split) for split in sorted(splits)},
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _split_digest(recipe: Recipe, folder: Path, split: str) -> str:
+def _split_digest(recipe: Recipe, folder: Path | RemotePath, split: str) -> str:
     """What identifies a split: its shards' content, or for a streamed one only its addresses and declared size."""
     if split in recipe.urls:
         return json.dumps([recipe.urls[split], recipe.splits.get(split)])

@@ -10,14 +10,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
 
 from modalign.data.disk import disk_error, sync_folder
 from modalign.data.index import index_tar
-from modalign.data.manifest import MANIFEST_NAME, ShardEntry, SplitManifest, write_index, write_manifest
+from modalign.data.manifest import (
+    MANIFEST_NAME,
+    ShardEntry,
+    ShardIndex,
+    SplitManifest,
+    write_index,
+    write_manifest,
+)
 from modalign.errors import ModalignError
 
-_LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"
 _KEY = re.compile(r"[^./\s][^.\s]{0,89}")
 _EXTENSION = re.compile(r"[a-z0-9]+(\.[a-z0-9]+)*")
 
@@ -39,9 +45,7 @@ class ShardWriter:
         self.manifest: SplitManifest | None = None
         self._partial = self.folder.with_name(self.folder.name + ".partial")
         self._entries: list[ShardEntry] = []
-        self._keys: dict[str, None] = {}
-        self._file: BinaryIO | None = None
-        self._tar: Any = None
+        self._shard: ShardFile | None = None
         self._lock: int | None = None
 
     def __enter__(self) -> ShardWriter:
@@ -49,9 +53,9 @@ class ShardWriter:
             raise ModalignError(f"{self.folder} holds something already: remove it, or write to another folder")
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._lock = _take_lock(self._partial)
+            self._lock = take_lock(self._partial)
             for leftover in self._partial.iterdir():
-                if leftover.name != _LOCK_NAME:
+                if leftover.name != LOCK_NAME:
                     leftover.unlink()
         except OSError as error:
             raise disk_error(error, self._partial, "write") from error
@@ -62,16 +66,16 @@ class ShardWriter:
 
         A key is unique within a shard and has neither a dot nor white space.
         """
-        self._check(key, members)
+        if self._lock is None:
+            raise ModalignError(f"ShardWriter({self.folder}) writes only inside its with block")
         try:
-            if self._tar is None:
-                self._open()
-            self._tar.write({"__key__": key, **members})
+            if self._shard is None:
+                self._shard = ShardFile(self._partial / shard_name(len(self._entries)))
+            self._shard.write(key, members)
         except OSError as error:
             raise disk_error(error, self._partial, "write") from error
-        self._keys[key] = None
         self.num_samples += 1
-        if len(self._keys) == self.samples_per_shard:
+        if len(self._shard) == self.samples_per_shard:
             self._close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -83,41 +87,10 @@ class ShardWriter:
         finally:
             self._abandon()
 
-    def _check(self, key: str, members: Mapping[str, bytes]) -> None:
-        if self._lock is None:
-            raise ModalignError(f"ShardWriter({self.folder}) writes only inside its with block")
-        if not _KEY.fullmatch(key) or key.startswith("__"):
-            raise ModalignError(f"'{key}' is no sample key: 1 to 90 characters without dot, white space or leading __")
-        if key in self._keys:
-            raise ModalignError(f"sample {key} is written twice into {self.folder}")
-        if not members:
-            raise ModalignError(f"sample {key} has no members")
-        for extension, content in members.items():
-            if not _EXTENSION.fullmatch(extension):
-                raise ModalignError(f"sample {key}: '{extension}' is no extension (lower-case letters and digits)")
-            if not isinstance(content, bytes | bytearray):
-                raise ModalignError(f"sample {key}: .{extension} must be bytes, not {type(content).__name__}")
-
-    def _open(self) -> None:
-        from webdataset.writer import TarWriter  # imports torch, which reading must not
-
-        path = self._partial / f"shard-{len(self._entries):06d}.tar"
-        self._file = path.open("wb")
-        self._tar = TarWriter(self._file, encoder=False, mtime=0)
-
     def _close(self) -> None:
-        if self._tar is None or self._file is None:
-            return
-        self._tar.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        index = index_tar(Path(self._file.name))
-        if index.problems or [key for key, _ in index.samples] != list(self._keys):
-            raise ModalignError(f"{self._file.name} does not read back as it was written: is the disk sound?")
-        self._entries.append(write_index(self._partial, index))
-        self._tar, self._file = None, None
-        self._keys.clear()
+        if self._shard is not None:
+            self._entries.append(write_index(self._partial, self._shard.close()))
+            self._shard = None
 
     def _finish(self) -> None:
         self._close()
@@ -125,14 +98,13 @@ class ShardWriter:
             raise ModalignError(f"no sample to write into {self.folder}")
         self.manifest = write_manifest(self._partial, self._entries, [], None)
         os.replace(self._partial, self.folder)
-        (self.folder / _LOCK_NAME).unlink()
+        (self.folder / LOCK_NAME).unlink()
         sync_folder(self.folder.parent)
 
     def _abandon(self) -> None:
         """Remove what an unfinished write left, and give the lock back."""
-        if self._file is not None:
-            with suppress(OSError):  # what a full disk did not take is still in the buffer
-                self._file.close()
+        if self._shard is not None:
+            self._shard.abandon()
         if self._partial.is_dir() and not (self._partial / MANIFEST_NAME).exists():
             shutil.rmtree(self._partial, ignore_errors=True)
         if self._lock is not None:
@@ -140,8 +112,61 @@ class ShardWriter:
             self._lock = None
 
 
-def _take_lock(folder: Path) -> int:
-    descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+class ShardFile:
+    """One tar on its way to `path`; the same samples give the same bytes. Raises OSError where the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        from webdataset.writer import TarWriter  # imports torch, which reading must not
+
+        self.path = path
+        self._keys: dict[str, None] = {}
+        self._file = path.open("wb")
+        self._tar = TarWriter(self._file, encoder=False, mtime=0)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def write(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Add one sample; raises ModalignError for one that would not read back."""
+        if not _KEY.fullmatch(key) or key.startswith("__"):
+            raise ModalignError(f"'{key}' is no sample key: 1 to 90 characters without dot, white space or leading __")
+        if key in self._keys:
+            raise ModalignError(f"sample {key} is written twice into {self.path.parent}")
+        if not members:
+            raise ModalignError(f"sample {key} has no members")
+        for extension, content in members.items():
+            if not _EXTENSION.fullmatch(extension):
+                raise ModalignError(f"sample {key}: '{extension}' is no extension (lower-case letters and digits)")
+            if not isinstance(content, bytes | bytearray):
+                raise ModalignError(f"sample {key}: .{extension} must be bytes, not {type(content).__name__}")
+        self._tar.write({"__key__": key, **members})
+        self._keys[key] = None
+
+    def close(self) -> ShardIndex:
+        """Make the tar durable, read it back, and return its index."""
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        index = index_tar(self.path)
+        if index.problems or [key for key, _ in index.samples] != list(self._keys):
+            raise ModalignError(f"{self.path} does not read back as it was written: is the disk sound?")
+        return index
+
+    def abandon(self) -> None:
+        """Close what will not be finished."""
+        with suppress(OSError):  # what a full disk did not take is still in the buffer
+            self._file.close()
+
+
+def shard_name(number: int) -> str:
+    """The name of a split's tar by number."""
+    return f"shard-{number:06d}.tar"
+
+
+def take_lock(folder: Path) -> int:
+    """Keep other writers out of a folder until the returned descriptor is closed."""
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -20,12 +20,12 @@ from modalign.data.manifest import read_manifest
 from modalign.data.order import derive_seed
 from modalign.data.reader import RawSample
 from modalign.data.recipes import Recipe, make_hint
+from modalign.data.remote import SCHEMES, RemotePath, location
 from modalign.errors import BadSample, ModalignError
 
 log = logging.getLogger(__name__)
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]*):")
-_SCHEMES = ("file", "gs", "hf", "http", "https", "s3")
 _PEEK_BYTES = 1 << 16
 
 
@@ -38,8 +38,8 @@ def check_urls(urls: str | Sequence[str]) -> list[str]:
         raise ModalignError("no address of a shard to stream: give urls")
     for url in expanded:
         scheme = _SCHEME.match(url)
-        if scheme and scheme.group(1).lower() not in _SCHEMES:
-            raise ModalignError(f"'{url[:60]}' is refused: shards are streamed from {', '.join(_SCHEMES)} or a path")
+        if scheme and scheme.group(1).lower() not in SCHEMES:
+            raise ModalignError(f"'{url[:60]}' is refused: shards are streamed from {', '.join(SCHEMES)} or a path")
     return expanded
 
 
@@ -130,11 +130,13 @@ class StreamReader:
             raise ModalignError(f"no shard can be streamed; the last one was {url}: {reason}")
 
 
-def open_stream(recipe: Recipe, folder: Path | str, split: str, seed: int = 0, rank: int = 0) -> StreamReader:
+def open_stream(
+    recipe: Recipe, folder: Path | RemotePath | str, split: str, seed: int = 0, rank: int = 0
+) -> StreamReader:
     """A recipe's split as a stream: from its `urls`, or from the tars below `folder` where it names none."""
     if split not in recipe.urls:
-        manifest = read_manifest(Path(folder) / split, make_hint(recipe))
-        tars = Path(manifest.tars) if manifest.tars else Path(folder) / split
+        manifest = read_manifest(location(folder) / split, make_hint(recipe))
+        tars = location(manifest.tars) if manifest.tars else location(folder) / split
         return StreamReader([str(tars / shard.name) for shard in manifest.shards], manifest.samples, seed, rank)
     count = recipe.splits.get(split)
     if count is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modalign.data.disk import disk_error, sha256_file
+from modalign.data.disk import sha256_file
 from modalign.data.manifest import Place, ShardEntry, read_index, read_manifest
-from modalign.data.reader import RawSample, read_member
+from modalign.data.reader import RawSample
+from modalign.data.remote import RemotePath, location
 from modalign.data.tar import Damage, scan
+from modalign.data.tar_bytes import LocalTar, TarBytes, read_member
 from modalign.errors import BadSample, ModalignError
 
 Check = Callable[[RawSample], None]
@@ -34,14 +35,16 @@ class Report:
         return not self.bad and not self.problems
 
 
-def verify_folder(folder: Path | str, check: Check | None = None, hint: str = "") -> Report:
+def verify_folder(folder: Path | RemotePath | str, check: Check | None = None, hint: str = "") -> Report:
     """Compare a split's shards with its manifest: sizes, SHA-256, headers, and every sample's CRC-32 where they differ.
 
     `check` is called with every readable sample and raises ValueError or BadSample for one that does not decode.
     """
-    folder = Path(folder)
+    folder = location(folder)
     manifest = read_manifest(folder, hint)
-    tars = Path(manifest.tars) if manifest.tars else folder
+    tars = location(manifest.tars) if manifest.tars else folder
+    if isinstance(tars, RemotePath) or isinstance(folder, RemotePath):
+        raise ModalignError(f"{tars}: verify reads every byte, which is for a disk: copy the split to one first")
     report = Report(folder, manifest.samples)
     for entry in manifest.shards:
         _verify_shard(folder, tars / entry.name, entry, check, report)
@@ -57,30 +60,24 @@ def _verify_shard(folder: Path, path: Path, entry: ShardEntry, check: Check | No
         return
     if not path.is_file():
         report.problems.append(f"{path} is gone")
-        report.bad += [(key, f"its shard {entry.name} is gone") for key, _ in samples]
+        report.bad += [(key, f"its shard {entry.name} is gone") for key in samples.keys]
         return
     intact = path.stat().st_size == entry.bytes and sha256_file(path) == entry.sha256
     if not intact:
         report.problems += _damage(path, entry)
     if intact and check is None:
-        report.readable += len(samples)
+        report.readable += len(samples.keys)
         return
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise disk_error(error, path, "read") from error
-    try:
-        for key, places in samples:
-            _verify_sample(descriptor, key, places, entry.name, check, report)
-    finally:
-        os.close(descriptor)
+    with LocalTar(path) as tar:
+        for row, key in enumerate(samples.keys):
+            _verify_sample(tar, key, samples.places(row), entry.name, check, report)
 
 
 def _verify_sample(
-    descriptor: int, key: str, places: dict[str, Place], shard: str, check: Check | None, report: Report
+    tar: TarBytes, key: str, places: dict[str, Place], shard: str, check: Check | None, report: Report
 ) -> None:
     try:
-        members = {name: read_member(descriptor, place, key, name, shard) for name, place in places.items()}
+        members = {name: read_member(tar, place, key, name, shard) for name, place in places.items()}
         if check is not None:
             check(RawSample(key, members))
     except BadSample as bad:

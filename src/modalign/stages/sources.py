@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -13,8 +12,9 @@ from modalign.config.build import build
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings, StageSettings
 from modalign.data.augment import Augmented
+from modalign.data.cache import DiskCache
 from modalign.data.dataset import Reader, Source
-from modalign.data.manifest import MANIFEST_NAME
+from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader
 from modalign.data.recipes import Recipe, make_hint
@@ -33,6 +33,8 @@ class SourceBook:
         self.settings = settings
         self.book = book
         self.cache = DecodedCache(settings.data.cache_mb * 2**20)
+        kept = settings.data.shard_cache
+        self.shard_cache = DiskCache(kept, round(settings.data.shard_cache_gb * 1e9)) if kept is not None else None
         self._decoders: dict[str, Any] = {}
 
     def decoder(self, modality: str) -> Any:
@@ -65,7 +67,7 @@ class SourceBook:
             from modalign.world.build import make_world
 
             log.info("making %s of the embedded world", ", ".join(generated))
-            make_world(self.book.world_settings, Path(self.settings.paths.data) / "world", generated)
+            make_world(self.book.world_settings, self.book.data_root() / "world", generated)
 
     def source(self, name: str, split: str, template: Template, stage: StageSettings | None = None) -> Source:
         """One recipe's split as a source; `stage` orders it (training), without one it is read in shard order."""
@@ -82,11 +84,12 @@ class SourceBook:
         if training and self.settings.data.reader == "webdataset":
             log.warning("recipe %s is streamed: a resumed run reads other samples than an unbroken one", recipe.name)
             return open_stream(recipe, folder, split, self.settings.seed)
-        return ShardReader(folder / split, hint=make_hint(recipe))
+        piece_bytes = round(self.settings.data.piece_mb * 2**20)
+        return ShardReader(folder / split, hint=make_hint(recipe), cache=self.shard_cache, piece_bytes=piece_bytes)
 
     def digest(self, name: str) -> str:
         """The digest of the training split's shards."""
-        return ShardReader(self.book.folder(name) / "train").digest
+        return read_manifest(self.book.folder(name) / "train").digest
 
     def present(self, name: str) -> bool:
         """Whether the recipe's shards are there."""

@@ -1,12 +1,17 @@
-"""What a maker of shards yields: samples, and what it had to leave out."""
+"""What a maker of shards yields: samples, what it had to leave out, and pieces of work that become a shard each."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 Item = tuple[str, str, dict[str, bytes]]
 """A sample: split, key, and its members by extension."""
+
+Members = dict[str, bytes]
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_\-]+")
 
@@ -17,6 +22,33 @@ class Dropped:
 
     key: str
     reason: str
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one shard is made of: `payload` is plain data that tells it apart from any other unit.
+
+    `tar` is a file that somebody else wrote and that is indexed where it lies, not copied.
+    """
+
+    split: str
+    payload: Any
+    tar: Path | None = None
+
+
+@runtime_checkable
+class UnitSource(Protocol):
+    """A source whose work comes in pieces, for several processes; it is pickled for each of them."""
+
+    def splits(self) -> list[str]:
+        """The splits that it can make."""
+
+    def units(self, samples_per_shard: int, splits: Collection[str]) -> Iterator[Unit | Dropped]:
+        """The pieces of these splits in order, the same each time, with what is left out before any file is read."""
+
+    def convert(self, unit: Unit) -> Iterator[tuple[str, Members] | Dropped]:
+        """The samples of a piece, as (key, members), with what is left out in between."""
 
 
 def clean_key(number: int, name: str) -> str:

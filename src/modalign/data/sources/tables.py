@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ def column(row: Row, name: str, where: str) -> Any:
     """A row's value in a column; raises ModalignError that names the nearest column."""
     if name not in row:
         raise unknown_name("column", name, [str(known) for known in row], where)
+    return row[name]
+
+
+def cell(row: Mapping[str, Any], name: str) -> Any:
+    """A row's value in a column that not every row has (JSON); raises ValueError with a reason that can be counted."""
+    if name not in row:
+        raise ValueError(f"no '{name}' in the row")
     return row[name]
 
 
