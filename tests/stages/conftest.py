@@ -57,7 +57,7 @@ class Shop:
     data: Path
 
     def overrides(self, *more: str) -> tuple[str, ...]:
-        return (*TINY, f"paths.runs={self.runs}", f"paths.data={self.data}", *more)
+        return (*TINY, "modalities.audio.start.from=image", f"paths.runs={self.runs}", f"paths.data={self.data}", *more)
 
     def specs(self, *more: str) -> list[RunSpec]:
         settings, _ = composed(self.overrides(*more))

@@ -56,7 +56,8 @@ class ModalitySettings(Strict):
     projector: str
     prompts: tuple[str, ...]
     start: StartValues = StartValues()
-    learning_rate_scale: Positive = 1.0
+    learning_rate_scale: Positive = 1.0  # of all that is the modality's own
+    tokenizer_rate_scale: Positive = 1.0  # of its tokenizer, beside that
     recipes: Names = ()
     display: dict[str, Any] = {}
 

@@ -20,6 +20,8 @@ from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity, run_name
 
 NEW = "new"  # what an additive phase trains: the new modality's own parts
+# Settings that came later, by what they are where nobody sets them: left out then, so that runs stay what they were.
+LATER: dict[str, Any] = {"augment": (), "tokenizer_rate_scale": 1.0}
 FORMAT = 1  # part of every identity: raised when the meaning of a run changes
 
 
@@ -239,7 +241,7 @@ class Planner:
             "parent": parent.identity if parent else None,
         }
         own = {name: settings.modalities[name].model_dump(by_alias=True) for name in modalities}
-        own = {name: {k: v for k, v in values.items() if k != "augment" or v} for name, values in own.items()}
+        own = {n: {k: v for k, v in values.items() if v != LATER.get(k, ...)} for n, values in own.items()}
         untold = ("title", "recipes", "display")
         if stage.backbone is not None:
             kept = {"language_model", "text_tokenizer"} | ({"encoders"} if modalities else set())

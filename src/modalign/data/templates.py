@@ -102,7 +102,8 @@ class ChatTemplate:
     begins with, later turns do not repeat it. The defaults are OneLLM's. A record may bring its own system text.
     An empty answer gives an empty target, so that a sample of nothing else is told by name when it is collated.
     `caption_share` of the records that have both are asked for their caption, by one of the prompts, in place of their
-    conversation. `end` appends the end-of-sequence token to the last answer.
+    conversation. `end` appends the end-of-sequence token to the last answer. A record of plain text, with no
+    conversation, is a target as a whole: it rehearses what the language model knew.
     """
 
     def __init__(
@@ -136,6 +137,8 @@ class ChatTemplate:
         if has_caption and prompts and (not record.get("conversation") or draw < self.caption_share):
             prompt = prompts[0 if rng is None else int(rng.integers(len(prompts)))]
             return self._chat(media, record, [(prompt, caption_of(record, rng))])
+        if not media and "text" in record and not record.get("conversation"):
+            return text_spans(record)
         return self._chat(media, record, turns_of(record))
 
     def conversation_spans(

@@ -140,18 +140,18 @@ class PhaseRun:
     def _scales(self, plan: FreezePlan) -> dict[str, float]:
         """Learning rate by part: the stage's scale, times the new modality's own on its own parts."""
         scales = dict.fromkeys(plan.trains, 1.0)
+        declared = self.sources.settings.modalities
         for part in plan.trains:
             for selector, scale in self.stage.optimizer.scale.items():
                 if part == selector or part.startswith(selector + "."):
                     scales[part] *= scale
             for modality in self.spec.new:
-                own = self.sources.settings.modalities[modality]
+                own = declared[modality]
                 tokenizer = own.tokenizer["part"]
-                shared = any(
-                    m != modality and self.sources.settings.modalities[m].tokenizer["part"] == tokenizer
-                    for m in self.sources.settings.modalities
-                )
-                if part.rsplit(".", 1)[-1] == modality or (part == f"tokenizers.{tokenizer}" and not shared):
+                shared = any(m != modality and other.tokenizer["part"] == tokenizer for m, other in declared.items())
+                if part == f"tokenizers.{tokenizer}" and not shared:
+                    scales[part] *= own.learning_rate_scale * own.tokenizer_rate_scale
+                elif part.rsplit(".", 1)[-1] == modality and not part.startswith("tokenizers."):
                     scales[part] *= own.learning_rate_scale
         return scales
 
