@@ -82,13 +82,24 @@ def test_replay_shares_are_half_new_and_half_old_and_the_old_alike():
 
 
 def test_replay_adds_steps_and_a_phase_may_have_a_length_of_its_own():
-    steps = default()["curriculum"]["steps"].get("audio", default()["stages"]["align"]["steps"])
+    steps = default()["curriculum"]["steps"]["audio"]
     assert plan(stage="align", modality="audio")[-1].steps == 2 * steps
-    assert plan(stage="align", modality="audio", curriculum__steps={"audio": 7})[-1].steps == 14
-    assert (
-        plan(stage="align", modality="audio", curriculum__steps={"audio": 7}, stages__align__replay="none")[-1].steps
-        == 7
-    )
+    budgets = {"default": 3, "audio": 7}
+    assert plan(stage="align", modality="audio", curriculum__steps=budgets)[-1].steps == 14
+    alone = plan(stage="align", modality="audio", curriculum__steps=budgets, stages__align__replay="none")
+    assert alone[-1].steps == 7
+
+
+def test_a_stage_s_own_steps_go_before_the_curriculum_s_budgets():
+    budgets = {"default": 11, "image": 7}
+    by_modality = plan(stage="align", modality="video", curriculum__steps=budgets, stages__align__steps=None)
+    assert [spec.steps for spec in by_modality[-2:]] == [7, 22]
+    own = plan(stage="align", modality="video", curriculum__steps=budgets, stages__align__steps=5)
+    assert [spec.steps for spec in own[-2:]] == [5, 10]
+    with pytest.raises(ModalignError, match=r"set stages\.align\.steps or curriculum\.steps\.image"):
+        plan(stage="align", modality="image", curriculum__steps={}, stages__align__steps=None)
+    with pytest.raises(ModalignError, match=r"set stages\.instruct\.steps$"):
+        plan(stage="instruct", stages__instruct__steps=None)
 
 
 def test_only_the_first_phase_has_the_first_phase_s_experts():
@@ -99,7 +110,7 @@ def test_only_the_first_phase_has_the_first_phase_s_experts():
 def test_instruction_is_narrowed_to_the_senses_asked_for():
     spec = plan(stage="instruct", modality=("image", "audio"))[-1]
     assert spec.modalities == ("image", "audio")
-    assert set(spec.recipes) == {"world_image", "world_audio", "world_pairs_image_audio", "world_chat"}
+    assert set(spec.recipes) == {"world_image", "world_audio", "world_pairs_image_audio", "world_chat", "world_text"}
     weights = default()["data"]["instruct"]
     assert spec.shares["world_pairs_image_audio"] / spec.shares["world_image"] == Fraction(
         repr(weights["world_pairs_image_audio"])

@@ -81,6 +81,11 @@ def test_plain_text_is_all_target():
     assert TextTemplate().spans([], {"caption": "a cone"}) == (TextSpan("a cone", target=True, end=True),)
 
 
+def test_plain_text_without_a_conversation_is_rehearsed_whole_in_chat():
+    spans = ChatTemplate(caption_share=0.5).spans((), {"text": "left is the opposite of right"})
+    assert [(span.text, span.target) for span in spans] == [("left is the opposite of right", True)]
+
+
 def test_empty_words_leave_no_target_to_be_told_by_name_later():
     for spans in (
         CaptionTemplate().spans([], {"caption": "  "}),

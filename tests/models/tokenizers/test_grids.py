@@ -40,6 +40,18 @@ def test_a_map_may_be_oblong_with_windows_that_overlap():
     assert tokenizer(torch.randn(2, 2, 8, 12)).shape == (2, 1, 9, 3)
 
 
+def test_a_stem_comes_before_the_tokens_and_makes_them_no_linear_function_of_the_series():
+    torch.manual_seed(0)
+    plain, stemmed = SeriesTokenizer(4, 2, 40, 6, 2), SeriesTokenizer(4, 2, 40, 6, 2, stem=[[8, 4, 2]])
+    assert stemmed.num_tokens == (((40 - 4) // 2 + 1) - 6) // 2 + 1
+    series = torch.randn(3, 2, 40)
+    assert stemmed(series).shape == (3, 1, stemmed.num_tokens, 4)
+    assert torch.allclose(plain(2 * series), 2 * plain(series), atol=1e-5)
+    assert not torch.allclose(stemmed(2 * series), 2 * stemmed(series), atol=1e-4)
+    with pytest.raises(ModalignError, match="SeriesTokenizer stem: a window of 50"):
+        SeriesTokenizer(4, 2, 40, 6, 2, stem=[[8, 50, 2]])
+
+
 def test_series_tokens_follow_time():
     tokenizer = SeriesTokenizer(4, 2, 10, kernel=2, stride=2)
     series = torch.randn(1, 2, 10)
