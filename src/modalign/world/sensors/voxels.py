@@ -16,7 +16,7 @@ NUM_VOXELS = {"one": 320, "two": 384}
 TUNED = ATTRIBUTES["fmri"]
 NUM_FREE = 6
 NUM_DRIFTS = 8
-NOISE = 1.15
+NOISE = 0.9
 _WIDTH = sum(len(values) for values in TUNED.values())
 
 
