@@ -39,11 +39,11 @@ def moved_parts(before, after):
 
 
 @pytest.fixture(scope="module", params=["align", "instruct"])
-def fitted(request, backbones, audio):
+def fitted(request, backbones, image, audio):
     """A phase of four steps with what it began from, and what was seen of it."""
     stage = request.param
     more = {"align": ("modality=audio", "stages.align.steps=2"), "instruct": ("modality=[image,audio]",)}
-    phase = backbones.phase(f"stage={stage}", *more[stage])
+    phase = backbones.phase(f"stage={stage}", *more[stage], parent={"align": image, "instruct": audio}[stage])
     before = copy.deepcopy(phase.model.state_dict())
     seen = Gradients()
     phase.fit(seen)

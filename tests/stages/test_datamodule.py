@@ -29,7 +29,7 @@ def test_consumed_samples_are_whole_slices_of_each_source():
 
 
 def test_what_is_said_to_be_consumed_is_what_was_served(backbones, image):
-    phase = backbones.phase("stage=align", "modality=audio", "stages.align.steps=3")
+    phase = backbones.phase("stage=align", "modality=audio", "stages.align.steps=3", parent=image)
     served: dict[str, int] = {}
     for batch in phase.slices(phase.spec.steps):
         served[batch.source] = served.get(batch.source, 0) + len(batch.keys)

@@ -26,7 +26,7 @@ class SeriesTokenizer(nn.Module):
         kernel: int,
         stride: int,
         bias: bool = False,
-        stem: Sequence[tuple[int, int, int]] = (),
+        stem: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
         self.width = width
