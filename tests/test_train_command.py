@@ -34,7 +34,7 @@ REFUSED = {
     "logger=wandbb": "unknown logger 'wandbb': did you mean 'wandb'?",
     "stage=align modality=audio +data.align.audio=[]": "modality 'audio' has no recipe",
     "+data.align.audio=[world_audoi]": "unknown recipe 'world_audoi' in data_recipes: did you mean 'world_audio'?",
-    "+data.align.audio=[world_image]": "recipe world_image carries image; recipes that carry audio: world_audio",
+    "+data.align.audio=[world_image]": "recipe world_image carries image; recipes that carry audio: audiocaps, ",
     "+data.instruct.world_imag=1": "unknown recipe 'world_imag' in data.instruct: did you mean 'world_image'?",
     "data.text_loss=world_tex": "unknown recipe 'world_tex' in data.text_loss: did you mean 'world_text'?",
     "data.pairs=[world_pair]": "unknown recipe 'world_pair' in data.pairs",
