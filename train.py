@@ -33,21 +33,28 @@ def main(arguments: Sequence[str]) -> int:
     book = RecipeBook(settings)
     specs = Planner(settings, book).plan()
 
+    from modalign.cli.launcher import own_command, started
     from modalign.config.places import shipped_runs
+    from modalign.config.processes import check_processes, find_launch
     from modalign.runs.finished import answer_if_finished
 
+    launch = find_launch(settings.trainer)
     if (answer := answer_if_finished(Path(settings.paths.runs), specs, settings.fresh, shipped_runs())) is not None:
-        say(answer)
+        if launch.rank == 0:
+            say(answer)
         return 0
     for note in check_permissions(settings, book, specs):
-        warn(f"warning: {note}")
+        if launch.rank == 0:
+            warn(f"warning: {note}")
+    check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
     prepare_environment()
     from modalign.runs.slurm import stoppable
 
-    with stoppable(settings.trainer.requeue):
+    command = own_command(Path(__file__), arguments)
+    with stoppable(settings.trainer.requeue), started(launch, command):
         from modalign.stages.curriculum_run import run_all
 
-        return run_all(specs, settings, plain, ["train.py", *arguments])
+        return run_all(specs, settings, plain, ["train.py", *arguments], launch)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,19 @@ class ModalignError(Exception):
     """A mistake in the input, told in one line; entry points print it and exit with `exit_code`."""
 
     exit_code = 2
+    # Of several processes all that meet the same error, the first of each node tells it; unless only one met it.
+    only_here = False
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class ToldElsewhere(ModalignError):
+    """Ends one of several processes without a word: another of them tells the error."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class BadSample(ModalignError):

@@ -81,7 +81,10 @@ class Segment:
 
 @dataclass(slots=True)
 class Batch:
-    """What one micro-step sees: media by modality, all text tokens in a row, and each sample's layout of segments."""
+    """What one micro-step sees: media by modality, all text tokens in a row, and each sample's layout of segments.
+
+    An `idle` one stands in for a share of which every sample was bad: computed like any other, it counts nothing.
+    """
 
     media: dict[str, MediaBatch]
     layout: tuple[tuple[Segment, ...], ...]
@@ -91,6 +94,12 @@ class Batch:
     source: str = ""
     metas: tuple[dict[str, Any], ...] = ()
     holes: tuple[tuple[str, str, str], ...] = ()
+    idle: bool = False
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples count."""
+        return 0 if self.idle else len(self.keys)
 
     def to(self, device: Any) -> Batch:
         """The same batch with its tensors on `device`."""
@@ -104,6 +113,7 @@ class Batch:
             self.source,
             self.metas,
             self.holes,
+            self.idle,
         )
 
     def pin_memory(self) -> Batch:
@@ -118,4 +128,5 @@ class Batch:
             self.source,
             self.metas,
             self.holes,
+            self.idle,
         )

@@ -22,6 +22,9 @@ class Flag:
     def take_back(self):
         self.taken_back += 1
 
+    def agreed(self, maximum):
+        return self.raised
+
 
 @pytest.fixture
 def run(tmp_path):

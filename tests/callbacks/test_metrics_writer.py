@@ -16,7 +16,7 @@ class Meter:
 def parts(step, total=10):
     group = {"part": "llm", "lr": 0.5}
     trainer = SimpleNamespace(global_step=step, optimizers=[SimpleNamespace(param_groups=[group, group])])
-    return trainer, SimpleNamespace(total_steps=total, meter=Meter(), latest={})
+    return trainer, SimpleNamespace(total_steps=total, meter=Meter(), latest={}, skips=SimpleNamespace(count=0))
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ class Reader:
         if "scores" in content:
             results_from_dict(content)
         elif "identity" in content:
-            assert not Manifest.from_dict(content).extra.keys() - {"caption_loss"}
+            assert not Manifest.from_dict(content).extra.keys() - {"caption_loss", "skipped_steps"}
         elif "phases" not in content:
             assert caption_of(content)
             assert turns_of(content)
@@ -134,6 +134,8 @@ class Reader:
                 raise AssertionError(f"`{command}`: {error}") from error
 
     def type(self, words: list[str]) -> None:
+        while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            del words[0]
         words = [found for word in words for found in (expand(self.folder, word) if "*" in word else [word])]
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE), "no such target"
@@ -141,6 +143,8 @@ class Reader:
                 self.training([])
         elif words[:2] == ["python", "train.py"]:
             self.training(words[2:])
+        elif words[0] == "torchrun":
+            self.training(words[words.index("train.py") + 1 :])
         elif words[0] == "modalign":
             self.verb(words[1:])
         elif words[0] == "python":

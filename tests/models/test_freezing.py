@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modalign.errors import ModalignError
-from modalign.models.freezing import GradientProof, frozen_digest, plan_freeze
+from modalign.models.freezing import GradientProof, frozen_digest, keep_in_float32, plan_freeze
 
 ALIGN = ["tokenizers", "positions", "projectors.upm"]
 
@@ -54,6 +54,20 @@ def test_a_frozen_encoder_never_changes_and_what_trains_does(make_model, batch):
     assert frozen_digest(model, plan.frozen) == frozen
     after = frozen_digest(model, plan.trains)
     assert all(after[part] != trained[part] for part in plan.trains)
+
+
+def test_what_trains_has_master_weights_in_float32_and_what_is_frozen_stays_small(make_model, batch):
+    model = make_model(["image"])
+    before = model.llm.embedding_rows.detach().bfloat16()
+    model.llm.bfloat16()
+    plan_freeze(model, ALIGN).apply(model)
+    assert keep_in_float32(model) == []
+    assert {parameter.dtype for parameter in model.llm.parameters()} == {torch.bfloat16}
+    plan_freeze(model, ["llm"]).apply(model)
+    assert {name.split(".")[0] for name in keep_in_float32(model)} == {"llm"}
+    assert torch.equal(model.llm.embedding_rows.detach(), before.float())
+    model.loss(batch).loss_sum.backward()
+    assert {p.grad.dtype for p in model.llm.parameters() if p.grad is not None} == {torch.float32}
 
 
 def test_one_bit_in_a_buffer_changes_the_digest(make_model):

@@ -1,7 +1,5 @@
 """What a finished phase proves in its manifest, and that a phase which cannot prove it fails."""
 
-import logging
-
 import pytest
 import torch
 
@@ -176,34 +174,6 @@ def test_a_part_that_should_train_but_has_no_gradient_fails_the_run_by_name(own_
     monkeypatch.setattr(AlignStage, "objective", (Nothing(),))
     with pytest.raises(ModalignError, match=r"no usable gradient: .*tokenizers\.visual \(none\)"):
         own_shop().train("stage=align", "modality=image", "+modalities.image.positions.std=0.32")
-
-
-def test_an_expert_that_a_sparse_router_never_chose_is_named_but_no_error(caplog):
-    from types import SimpleNamespace
-
-    from modalign.runs.manifest import Manifest
-    from modalign.stages.phase_run import PhaseRun
-
-    names = ["projectors.upm.experts.0", "projectors.upm.experts.1", "projectors.upm.ports.image"]
-    verdicts = dict(zip(names, ("ok", "none", "ok"), strict=True))
-    model = torch.nn.Linear(1, 1)
-    module = SimpleNamespace(
-        model=model, plan=SimpleNamespace(frozen=()), proof=SimpleNamespace(result=lambda: verdicts)
-    )
-    rows = [{"name": n, "parameters": 1, "trains": True, "gradient": None, "unchanged": None} for n in names]
-    manifest = Manifest.__new__(Manifest)
-    object.__setattr__(manifest, "parts", rows)
-    run = PhaseRun(None, SimpleNamespace(name="run"), None, None, None, [], {})
-    with caplog.at_level(logging.WARNING):
-        run._prove(manifest, module, {})
-    assert "projectors.upm.experts.1 (none)" in caplog.text
-    assert rows[1]["gradient"] == "none"
-    verdicts["projectors.upm.experts.0"] = "zero"
-    with pytest.raises(ModalignError, match=r"experts\.0 \(zero\)"):
-        run._prove(manifest, module, {})
-    verdicts |= {"projectors.upm.experts.0": "ok", "projectors.upm.experts.1": "nonfinite"}
-    with pytest.raises(ModalignError, match="nonfinite"):
-        run._prove(manifest, module, {})
 
 
 def test_a_part_is_a_part_once(backbones, image):

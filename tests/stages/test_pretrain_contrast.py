@@ -66,9 +66,8 @@ def test_an_images_loss_does_not_depend_on_how_slices_are_counted(backbones):
 
 
 def test_only_attributes_that_every_sample_has_are_contrasted():
-    metas = ({"attributes": {"shape": "cube", "size": "small"}}, {"attributes": {"shape": "ball"}})
-    batch = Batch({}, ((), ()), torch.zeros(0), torch.zeros(0), ("a", "b"), metas=metas)
-    assert attribute_words(batch) == {"shape": ["cube", "ball"]}
+    records = [{"shape": "cube", "size": "small"}, {"shape": "ball"}]
+    assert attribute_words(records) == {"shape": ["cube", "ball"]}
 
 
 def test_the_caption_is_the_text_that_is_supervised():

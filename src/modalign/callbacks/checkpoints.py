@@ -9,16 +9,18 @@ import lightning.pytorch as pl
 
 from modalign.runs.interrupt import InterruptFlag
 from modalign.runs.metrics import MetricLog
+from modalign.runs.ranks import ALONE, Ranks
 
 
 class StepCheckpoints(pl.Callback):
     """Keeps the newest checkpoint; `interrupted` holds the signal's name after a stop that one asked for."""
 
-    def __init__(self, folder: Path, every: int, flag: InterruptFlag, rows: MetricLog) -> None:
+    def __init__(self, folder: Path, every: int, flag: InterruptFlag, rows: MetricLog, ranks: Ranks = ALONE) -> None:
         self.folder = folder
         self.every = every
         self.flag = flag
         self.rows = rows
+        self.ranks = ranks
         self.interrupted: str | None = None
         self._saved = -1
 
@@ -33,7 +35,7 @@ class StepCheckpoints(pl.Callback):
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        raised = self.flag.raised
+        raised = self.flag.agreed(self.ranks.maximum)
         if step != self._saved and (step % self.every == 0 or step >= pl_module.total_steps or raised):
             self.rows.sync()
             trainer.save_checkpoint(self.folder / f"step-{step}")

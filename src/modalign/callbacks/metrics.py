@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import lightning.pytorch as pl
 
 from modalign.runs.metrics import MetricLog
+from modalign.runs.ranks import ALONE, Ranks
 
 
 class Dashboard(Protocol):
@@ -23,18 +24,25 @@ class MetricsWriter(pl.Callback):
     """Logs losses by modality, learning rates and speed."""
 
     def __init__(
-        self, log: MetricLog, every: int, source_names: dict[str, str], dashboard: Dashboard | None = None
+        self,
+        log: MetricLog,
+        every: int,
+        source_names: dict[str, str],
+        dashboard: Dashboard | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.rows = log
         self.every = every
         self.source_names = source_names
         self.dashboard = dashboard
+        self.ranks = ranks
         self._last = (0.0, 0)
         self._logged = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Rows beyond the resumed step are cut; speed counts from here."""
-        self.rows.cut_after(trainer.global_step)
+        if self.ranks.first:
+            self.rows.cut_after(trainer.global_step)
         self._last = (time.perf_counter(), trainer.global_step)
         self._logged = trainer.global_step
 
@@ -44,6 +52,8 @@ class MetricsWriter(pl.Callback):
         if step == self._logged or (step % self.every and step != pl_module.total_steps):
             return
         self._logged = step
+        if not self.ranks.alone:
+            pl_module.share_measures()
         measured = pl_module.meter.read(self.source_names)
         now = time.perf_counter()
         elapsed = max(now - self._last[0], 1e-9)
@@ -51,6 +61,8 @@ class MetricsWriter(pl.Callback):
         values = {f"train/{name}": value for name, value in measured.items() if name.startswith("loss")}
         values["speed/samples_per_s"] = measured["samples"] / elapsed
         values["speed/supervised_tokens_per_s"] = measured["tokens"] / elapsed
+        if pl_module.skips.count:
+            values["train/skipped_steps"] = pl_module.skips.count
         for group in trainer.optimizers[0].param_groups:
             values[f"lr/{group['part']}"] = group["lr"]
         pl_module.latest.update({name.removeprefix("train/"): value for name, value in values.items()})
@@ -59,7 +71,9 @@ class MetricsWriter(pl.Callback):
         self.write(values, step)
 
     def write(self, values: dict[str, float], step: int) -> None:
-        """Append rows and hand them to the dashboard."""
+        """Append rows and hand them to the dashboard; the first process does."""
+        if not self.ranks.first:
+            return
         self.rows.append(step, values)
         if self.dashboard is not None:
             self.dashboard.log(values, step)

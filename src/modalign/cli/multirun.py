@@ -13,8 +13,10 @@ from modalign.cli.environment import prepare_environment
 from modalign.cli.terminal import exit_with
 from modalign.config.compose import check, modality_overrides
 from modalign.config.places import conf_folder
+from modalign.config.processes import check_processes, find_launch
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner
+from modalign.errors import ModalignError
 from modalign.runs.interrupt import Interrupted
 from modalign.runs.slurm import stoppable
 
@@ -32,12 +34,19 @@ def job(config: DictConfig) -> int:
     """One job of a sweep."""
     prepare_environment()
     settings, plain = check(config)
-    overrides = list(HydraConfig.get().overrides.task)
     specs = Planner(settings, RecipeBook(settings)).plan()
+    launch = find_launch(settings.trainer)
+    if launch.to_start:
+        raise ModalignError(
+            f"trainer.devices={settings.trainer.devices}: the jobs of a sweep are processes of a launcher; "
+            f"use the submitit launcher, or one device a job"
+        )
+    check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
+    overrides = list(HydraConfig.get().overrides.task)
     try:
         with stoppable(settings.trainer.requeue):
             from modalign.stages.curriculum_run import run_all
 
-            return run_all(specs, settings, plain, ["train.py", *overrides])
+            return run_all(specs, settings, plain, ["train.py", *overrides], launch)
     except Interrupted as stop:
         exit_with(stop)  # as SystemExit, which neither Hydra nor submitit takes for the job's result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from modalign.errors import ModalignError
+from modalign.errors import ModalignError, ToldElsewhere
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +33,10 @@ def warn(text: str) -> None:
 
 
 def exit_with(error: ModalignError) -> NoReturn:
-    """End with the error's line and exit code."""
-    sys.stderr.write(f"error: {error}\n")
+    """End with the error's line and exit code; what all processes of a node met alike is told by its first one."""
+    first = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) == 0
+    if not isinstance(error, ToldElsewhere) and (first or error.only_here):
+        sys.stderr.write(f"error: {error}\n")
     sys.exit(error.exit_code)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -173,18 +173,29 @@ class EvaluationSettings(Strict):
 
 
 class TrainerSettings(Strict):
-    """The engine: none of these changes a result except precision."""
+    """The engine: none of these changes a result except precision.
+
+    `devices` counts processes a node (torchrun and srun say it themselves); `step_timeout_s` 0 never gives a step up.
+    """
 
     accelerator: str = "auto"
-    devices: int | str = 1
+    devices: PositiveInt | Literal["auto"] = 1
     num_nodes: PositiveInt = 1
-    strategy: str = "auto"
+    engine: Literal["auto", "single", "ddp", "fsdp2"] = "auto"
+    activation_checkpointing: bool = False
+    step_timeout_s: NonNegative = 1800
     precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
     threads: Annotated[int, Field(ge=0)] = 0
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 100
     progress: bool = True
     requeue: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_strategy(cls, given: Any) -> Any:
+        """The manifests of earlier runs name Lightning's strategy, which `engine` has replaced."""
+        return {k: v for k, v in given.items() if k != "strategy"} if isinstance(given, dict) else given
 
 
 class LoggerSettings(Strict):

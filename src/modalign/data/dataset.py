@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -153,8 +155,9 @@ class SliceDataset(Dataset[Batch]):
     """Map-style and unbounded: item n is the collated share of this rank in slice n, the n-th of the schedule.
 
     Slice k of a source is positions k * slice_size … of its stream; rank r has the r-th contiguous part. Bad samples
-    are left out and named in the batch's `holes` as (recipe, key, reason); a batch may be empty for that reason.
-    Whatever else is wrong raises DataError.
+    are left out and named in the batch's `holes` as (recipe, key, reason); a batch may be empty for that reason, or,
+    with `stand_in`, idle: another sample of the source, whose loss counts nothing, so that this rank computes what the
+    others do. Whatever else is wrong raises DataError.
     """
 
     def __init__(
@@ -165,6 +168,7 @@ class SliceDataset(Dataset[Batch]):
         rank: int,
         world_size: int,
         collator: Collator,
+        stand_in: bool = False,
     ) -> None:
         if slice_size < 1 or world_size < 1 or not 0 <= rank < world_size:
             raise ModalignError(f"no rank {rank} of {world_size} with slices of {slice_size} samples")
@@ -175,6 +179,7 @@ class SliceDataset(Dataset[Batch]):
             )
         self.sources, self.schedule, self.collator = dict(sources), schedule, collator
         self.slice_size, self.rank, self.world_size = slice_size, rank, world_size
+        self.stand_in = stand_in
 
     def __getitem__(self, n: int) -> Batch:
         try:
@@ -194,7 +199,21 @@ class SliceDataset(Dataset[Batch]):
                 samples.append(source.sample(position))
             except BadSample as bad:
                 holes.append((source.recipe.name, bad.key, bad.reason))
-        return self.collator(samples, name, holes)
+        if samples or not self.stand_in:
+            return self.collator(samples, name, holes)
+        batch = self.collator([_any_sample(source)], name, holes)
+        return replace(batch, loss_weights=torch.zeros_like(batch.loss_weights), idle=True)
+
+
+def _any_sample(source: Source) -> Sample:
+    """The source's first sample that is not bad."""
+    bad: BadSample | None = None
+    for index in range(len(source)):
+        try:
+            return source.at(index)
+        except BadSample as error:
+            bad = bad or error
+    raise ModalignError(f"recipe {source.recipe.name} has no usable sample: {bad}; run `modalign verify` on it")
 
 
 def _names(raw: RawSample) -> str:

@@ -60,6 +60,8 @@ class AlignedModel(FreezableModule):
         self.fusion = fusion
         self.llm = language_model
         self.text_tokenizer = text_tokenizer
+        # Off where all processes have to run the language model equally often, whatever the lengths of their samples.
+        self.group_lengths = True
         check_paths(self)
         fusion.attach(language_model)
 
@@ -107,7 +109,9 @@ class AlignedModel(FreezableModule):
         if composed.cross is not None:
             return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
         lengths = composed.attention_mask.sum(dim=1).tolist()
-        groups = length_groups(lengths)
+        groups = (
+            length_groups(lengths) if self.group_lengths else [sorted(range(len(lengths)), key=lambda r: -lengths[r])]
+        )
         losses = []
         for rows in groups:
             part = part_of_batch(composed, rows, lengths[rows[0]])

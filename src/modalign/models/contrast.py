@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modalign.models.encoders.open_clip_tower import OpenClipTower, build_text_tower
 from modalign.models.freezing import FreezableModule
+from modalign.models.shards import whole
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.types import MediaBatch
 
@@ -23,11 +24,13 @@ class TextSide(nn.Module):
         super().__init__()
         self.tower = build_text_tower(text_cfg, embed_dim)
         self.image_projection = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
-        self.log_scale = nn.Parameter(torch.tensor(2.6593))  # 1 / 0.07
+        self.log_scale = nn.Parameter(torch.tensor([2.6593]))  # 1 / 0.07
 
 
 class ContrastiveModel(FreezableModule):
     """A pixel tokenizer and a tower as the aligned model has them, compared with texts by cosine."""
+
+    entries = ("embed_images", "embed_texts")  # what is called of it, since it has no forward
 
     def __init__(
         self,
@@ -77,6 +80,6 @@ class ContrastiveModel(FreezableModule):
         """Give the tower its patch convolution and projection as a CLIP has them, once training has ended."""
         tower = self.tower[0]
         (tokenizer,) = set(self.tokenizer_of.values())
-        tower.patch_weight.copy_(self.get_parameter(f"tokenizers.{tokenizer}.conv.weight"))
+        tower.patch_weight.copy_(whole(self.get_parameter(f"tokenizers.{tokenizer}.conv.weight")))
         if tower.projection is not None:
-            tower.projection.copy_(self.text.image_projection)
+            tower.projection.copy_(whole(self.text.image_projection))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modalign.errors import ModalignError
 from modalign.models.parts import declared_parts, match, parts
+from modalign.models.shards import local, whole
 
 
 class FreezableModule(nn.Module):
@@ -47,6 +48,17 @@ class FreezePlan:
         model.train(model.training)
 
 
+@torch.no_grad()
+def keep_in_float32(model: nn.Module) -> list[str]:
+    """Give what trains master weights in float32, whatever it was loaded in; returns the names that were changed."""
+    changed = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+            changed.append(name)
+    return changed
+
+
 def _set_requires_grad(parameters: Iterable[nn.Parameter], value: bool) -> None:
     for parameter in parameters:
         parameter.requires_grad_(value)
@@ -61,16 +73,21 @@ def plan_freeze(model: nn.Module, selectors: Sequence[str]) -> FreezePlan:
     return FreezePlan(tuple(p for p in known if p in chosen), tuple(p for p in known if p not in chosen))
 
 
-def frozen_digest(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of the tensors (buffers included) of each part: equal before and after means unchanged to the bit."""
+def frozen_digest(model: nn.Module, names: Iterable[str], judge: bool = True) -> dict[str, str]:
+    """SHA-256 of the tensors (buffers included) of each part: equal before and after means unchanged to the bit.
+
+    Of a sharded model every process has to ask, so that tensors are whole; one that is no `judge` gets nothing.
+    """
     digests = {}
     for name in names:
         state = hashlib.sha256()
-        for key, tensor in sorted(model.get_submodule(name).state_dict().items()):
-            state.update(key.encode())
-            state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for key, shard in sorted(model.get_submodule(name).state_dict().items()):
+            tensor = whole(shard.detach())
+            if judge:
+                state.update(key.encode())
+                state.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         digests[name] = state.hexdigest()
-    return digests
+    return digests if judge else {}
 
 
 class GradientProof:
@@ -82,19 +99,23 @@ class GradientProof:
         self.groups = {name: [parameters[p] for p in known[name]] for name in names}
         self.lengths: dict[str, Tensor] = {}
         self.nonfinite: dict[str, Tensor] = {}
+        self.broken = torch.zeros((), dtype=torch.bool)
 
     @torch.no_grad()
     def record(self) -> None:
-        """To be called after backward, before the optimizer's step."""
+        """To be called after backward, before the optimizer's step; `broken`: some gradient of it was not finite."""
+        found = []
         for name, group in self.groups.items():
-            grads = [p.grad for p in group if p.grad is not None]
+            grads = [local(p.grad) for p in group if p.grad is not None]
             if not grads:
                 continue
             length = torch.stack([n.float() for n in torch._foreach_norm(grads)]).sum()
             broken = ~torch.isfinite(length)
-            before = self.lengths.get(name, torch.zeros_like(length))
+            before = self.lengths.get(name, torch.zeros_like(length)).to(length.device)
             self.lengths[name] = torch.maximum(before, length.masked_fill(broken, 0.0))
-            self.nonfinite[name] = self.nonfinite.get(name, torch.zeros_like(broken)) | broken
+            self.nonfinite[name] = self.nonfinite.get(name, torch.zeros_like(broken)).to(broken.device) | broken
+            found.append(broken)
+        self.broken = torch.stack(found).any() if found else self.broken.new_zeros(())
 
     def result(self) -> dict[str, str]:
         """By part: ok, zero, none (no gradient ever came) or nonfinite."""
@@ -102,7 +123,10 @@ class GradientProof:
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint keeps of the proof so far."""
-        return {"lengths": dict(self.lengths), "nonfinite": dict(self.nonfinite)}
+        return {
+            "lengths": {name: length.cpu() for name, length in self.lengths.items()},
+            "nonfinite": {name: broken.cpu() for name, broken in self.nonfinite.items()},
+        }
 
     def load(self, state: dict[str, dict[str, Tensor]]) -> None:
         """Take up a kept proof."""
@@ -111,6 +135,16 @@ class GradientProof:
     def _verdict(self, name: str) -> str:
         if name not in self.lengths:
             return "none"
-        if bool(self.nonfinite[name]):
-            return "nonfinite"
-        return "ok" if float(self.lengths[name]) > 0 else "zero"
+        if float(self.lengths[name]) > 0:
+            return "ok"
+        return "nonfinite" if bool(self.nonfinite[name]) else "zero"
+
+
+def merged_proofs(states: Sequence[dict[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
+    """One state from those of all ranks: what one of them has seen was there."""
+    merged: dict[str, dict[str, Tensor]] = {"lengths": {}, "nonfinite": {}}
+    for state in states:
+        for kind, found in state.items():
+            for name, value in found.items():
+                merged[kind][name] = torch.maximum(merged[kind].get(name, value), value)
+    return merged

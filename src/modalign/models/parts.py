@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modalign.errors import ModalignError, unknown_name
+from modalign.models.shards import like
 
 # tokenizers.audio, positions.audio, encoders.clip, projectors.upm.experts.0; fusion and llm are one part each.
 _WORDS = {"tokenizers": 2, "positions": 2, "encoders": 2, "projectors": 4}
@@ -71,12 +72,11 @@ def _with_prefixes(names: list[str]) -> set[str]:
 def state_by_part(model: nn.Module, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
     """Tensors (buffers included) of the parts, under their names in the model's state; tied ones once."""
     wanted = {name: {} for name in names}  # type: dict[str, dict[str, Tensor]]
-    seen: set[tuple[int, torch.Size]] = set()
-    for name, tensor in model.state_dict().items():
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
         part = part_of(name)
-        place = (tensor.data_ptr(), tensor.shape)
-        if part in wanted and (tensor.numel() == 0 or place not in seen):
-            seen.add(place)
+        if part in wanted and id(tensor) not in seen:
+            seen.add(id(tensor))
             wanted[part][name] = tensor.detach()
     declared = declared_parts(model)
     for part in wanted:
@@ -105,4 +105,4 @@ def copy_tensors(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], w
             raise ModalignError(
                 f"{where}: {name} has shape {tuple(source.shape)}, but the model's is {tuple(targets[name].shape)}"
             )
-        targets[name].copy_(source)
+        targets[name].copy_(like(targets[name], source))

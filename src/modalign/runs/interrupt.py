@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -87,6 +88,14 @@ class InterruptFlag(_Handlers):
         if error is None:
             signal.raise_signal(signal.Signals[self.raised])
         outer.raised = self.raised
+
+    def agreed(self, maximum: Callable[[Sequence[int]], Sequence[int]]) -> str | None:
+        """The signal that some process of the run has seen; all ask at the same step, and stop at the same one.
+
+        `maximum` is how they find the largest of their numbers (`Ranks.maximum`).
+        """
+        (number,) = maximum([signal.Signals[self.raised] if self.raised else 0])
+        return signal.Signals(number).name if number else None
 
     def __bool__(self) -> bool:
         return self.raised is not None

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 
 from modalign.config.schema import OptimizerSettings
-from modalign.models.freezing import FreezableModule, FreezePlan, GradientProof
+from modalign.models.freezing import FreezableModule, FreezePlan, GradientProof, merged_proofs
 from modalign.models.parts import load_parts, part_of, parts, state_by_part
+from modalign.models.shards import gathered, local
 from modalign.runs.holes import Holes
 from modalign.runs.randomness import capture_randomness, restore_randomness
-from modalign.stages.meter import Meter
+from modalign.runs.ranks import ALONE
+from modalign.runs.skips import Skips
+from modalign.stages.meter import Meter, merged_meters
 from modalign.stages.objective import Term
 from modalign.stages.optimizer import make_optimizer, make_schedule
+from modalign.stages.optimizer_state import keep_by_name
+from modalign.stages.parallel.sharded import Usage, shard
 from modalign.types import Batch
 
 
@@ -43,54 +48,95 @@ class StageModule(pl.LightningModule):
         self.proof = GradientProof(model, plan.trains)
         self.meter = Meter()
         self.holes = Holes(max_bad_share)
+        self.skips = Skips()
+        self.ranks = ALONE
+        self.usage: Usage | None = None
         self.latest: dict[str, float] = {}
         self.strict_loading = False
         self._count: Tensor | None = None
+        self._total: Tensor | None = None
+        self._bad: list[tuple[str, str, str]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's sum on one slice; it is divided by the count of the whole optimizer step before clipping."""
+        self._bad += batch.holes
         if not batch.keys:
-            return self._nothing(batch)
+            return self._nothing()
         loss: Tensor | None = None
         count: Tensor | None = None
         for term in self.objective:
             output = term(self.model, batch)
-            self.meter.add(batch.source, term.name, output.total.detach(), output.count.detach(), len(batch.keys))
+            self.meter.add(batch.source, term.name, output.total.detach(), output.count.detach(), batch.num_samples)
             weighted = output.total * term.weight
             loss = weighted if loss is None else loss + weighted
             count = output.count.detach() if count is None else torch.maximum(count, output.count.detach())
         assert loss is not None, "a stage needs at least one term"
         assert count is not None
         self._count = count if self._count is None else self._count + count
-        self._note_holes(batch)
+        self._total = loss.detach() if self._total is None else self._total + loss.detach()
+        if self.usage is not None:
+            loss = self.usage.note(loss)
         return loss * self.trainer.accumulate_grad_batches
 
-    def _nothing(self, batch: Batch) -> Tensor:
-        """A slice of which every sample was bad: a loss of zero, so that every rank still does the same."""
-        self._note_holes(batch)
+    def _nothing(self) -> Tensor:
+        """A slice without a sample: a loss of zero."""
         zero = torch.stack([p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad]).sum()
         self._count = zero.detach() if self._count is None else self._count
+        self._total = zero.detach() if self._total is None else self._total
         return zero
 
-    def _note_holes(self, batch: Batch) -> None:
-        """Count the slice's bad samples; too many of a recipe's end the run."""
-        for recipe, key, reason in batch.holes:
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the summed gradients by the supervised count over ranks and accumulation (not a mean of means).
+
+        A step whose loss or gradient is not finite on some rank, or that has nothing supervised, is skipped on all.
+        """
+        assert self._count is not None
+        assert self._total is not None
+        self._share()
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        broken_loss = ~torch.isfinite(self._total)
+        count, broken = self.ranks.add(torch.stack([self._count, broken_loss.to(self._count)]))
+        gradients = [local(p.grad) for p in parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, self.ranks.world_size / count.clamp_min(1e-8))
+        self._count = self._total = None
+        self.proof.record()
+        broken = broken + self.ranks.add(self.proof.broken.to(count))
+        nothing, unusable = (bool(value) for value in torch.stack([count == 0, broken > 0]).tolist())
+        if nothing or unusable:
+            # What has no gradient is left alone by the optimizer: no decay, no momentum, no step counted.
+            for parameter in parameters:
+                parameter.grad = None
+        step = self.trainer.global_step + 1
+        if unusable:
+            self.ranks.together(lambda: self.skips.note(step, True))
+        else:
+            self.skips.note(step, False)
+
+    def _share(self) -> None:
+        """Tell the other ranks what was bad and what was used here since the last step, in one message."""
+        used = [] if self.usage is None else self.usage.flags()
+        most_bad, *anywhere = self.ranks.maximum([len(self._bad), *used])
+        if self.usage is not None:
+            self.usage.forget(anywhere)
+        bad, self._bad = self._bad, []
+        if not most_bad:
+            return
+        for recipe, key, reason in (hole for holes in self.ranks.gather(bad) for hole in holes):
             self.holes.add(recipe, key, reason)
         data = getattr(self.trainer, "datamodule", None)
-        if batch.holes and data is not None:
-            self.holes.check(data.consumed(self.trainer.global_step + 1))
+        if data is not None:
+            self.ranks.together(lambda: self.holes.check(data.consumed(self.trainer.global_step + 1)))
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the summed gradients by the supervised count over ranks and accumulation (not a mean of means)."""
-        assert self._count is not None
-        count = self._count
-        if self.trainer.world_size > 1:
-            count = torch.as_tensor(self.all_gather(count)).sum()
-        scale = self.trainer.world_size / count.clamp_min(1e-8)
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, scale)
-        self._count = None
-        self.proof.record()
+    def share_measures(self) -> None:
+        """Give every rank what all of them have measured since the last look."""
+        self.meter.load(merged_meters(self.ranks.gather(self.meter.state())))
+
+    def configure_model(self) -> None:
+        """Shard the model where the engine says so (it has a mesh of processes then)."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
+            self.usage = Usage(self.model)
+            self.proof = GradientProof(self.model, self.plan.trains)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the parts that train, with the stage's schedule."""
@@ -98,13 +144,15 @@ class StageModule(pl.LightningModule):
         table = parts(self.model)
         groups = {part: [tensors[name] for name in table[part]] for part in self.plan.trains}
         optimizer = make_optimizer(groups, self.scales, self.settings)
+        keep_by_name(optimizer, self.model, self.ranks.first)
         schedule = make_schedule(optimizer, self.settings, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        """Only the tensors of parts that train, under the model's own names."""
+        """Only the tensors of parts that train, under the model's own names; of sharded ones the first rank has all."""
         states = state_by_part(self.model, self.plan.trains)
-        return {name: tensor for tensors in states.values() for name, tensor in tensors.items()}
+        named = {name: tensor for tensors in states.values() for name, tensor in tensors.items()}
+        return named if self.usage is None else gathered(named, self.ranks.first)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load what a checkpoint of this stage holds; a part that is missing or misshapen is an error."""
@@ -114,18 +162,28 @@ class StageModule(pl.LightningModule):
         return load_parts(self.model, states)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Random states, measures under way and counted holes, so that a resumed run is the unbroken one."""
+        """Random states by rank, measures under way and what was counted, so that a resumed run is the unbroken one."""
+        randomness = self.ranks.gather(capture_randomness())
         checkpoint["modalign"] = {
-            "randomness": capture_randomness(),
-            "meter": self.meter.state(),
-            "proof": self.proof.state(),
+            "randomness": randomness[0],
+            "randomness_of_others": randomness[1:],
+            "meter": merged_meters(self.ranks.gather(self.meter.state())),
+            "proof": merged_proofs(self.ranks.gather(self.proof.state())),
             "holes": self.holes.to_dict(),
+            "skips": self.skips.to_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` wrote."""
+        """Take up what `on_save_checkpoint` wrote, whatever the number of processes was.
+
+        A rank beyond those that wrote keeps the random numbers that it has been given.
+        """
         state = checkpoint["modalign"]
-        restore_randomness(state["randomness"])
-        self.meter.load(state["meter"])
+        randomness = [state["randomness"], *state.get("randomness_of_others", [])]
+        if self.ranks.rank < len(randomness):
+            restore_randomness(randomness[self.ranks.rank])
+        if self.ranks.first:  # sums of all ranks: one goes on with them
+            self.meter.load(state["meter"])
         self.proof.load(state["proof"])
         self.holes = Holes(self.holes.max_share, earlier=state["holes"])
+        self.skips.load(state.get("skips"))

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from modalign.config.places import shipped_runs
+from modalign.config.processes import SINGLE, check_processes, engine_of
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
@@ -19,7 +20,10 @@ from modalign.runs.files import check_writable
 from modalign.runs.finished import locate
 from modalign.runs.folder import RunFolder
 from modalign.runs.identity import identity
+from modalign.runs.launch import Launch
+from modalign.runs.ranks import Ranks, joined
 from modalign.runs.record import CurriculumRecord, write_record
+from modalign.stages.engine import computes_on_gpu
 from modalign.stages.measure import Measure
 from modalign.stages.notices import quiet_libraries
 from modalign.stages.phase_run import PhaseRun
@@ -27,25 +31,34 @@ from modalign.stages.rehearsal import rehearse, rehearse_data
 from modalign.stages.sources import SourceBook
 
 log = logging.getLogger(__name__)
+ONE = Launch()
 
 
-def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any], command: Sequence[str]) -> int:
-    """Make what is missing of the runs, in order; 0 when all are finished."""
-    quiet_libraries()
-    console = Console(highlight=False)
+def run_all(
+    specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any], command: Sequence[str], launch: Launch = ONE
+) -> int:
+    """Make what is missing of the runs, in order; 0 when all are finished. Every process of the launch calls this."""
+    quiet_libraries(tell=launch.rank == 0)
+    engine = engine_of(settings.trainer, launch)
+    device = "cuda" if computes_on_gpu(settings.trainer.accelerator) else "cpu"
+    with joined(launch, device, grouped=engine != SINGLE) as ranks, ranks.telling():
+        _run_phases(specs, settings, plain, command, ranks)
+        ranks.gather(None)  # nobody leaves while another still talks
+    return 0
+
+
+def _run_phases(
+    specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any], command: Sequence[str], ranks: Ranks
+) -> None:
+    console = Console(highlight=False, quiet=not ranks.first)
     runs = Path(settings.paths.runs)
-    folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
-    missing = [
-        spec
-        for spec in specs
-        if (settings.fresh and spec.requested) or not finished_run(folders[spec.identity].path, spec.identity)
-    ]
-    _refuse_unmade(settings, missing)
-    check_writable(runs)
+    folders, unmade = ranks.of_first(lambda: _whereabouts(specs, settings, runs))
+    missing = [spec for spec in specs if spec.identity in unmade]
+    check_processes(settings, [spec.stage for spec in missing], ranks.launch)
     sources = SourceBook(settings, RecipeBook(settings))
-    rehearse(sources, missing)
-    sources.ensure(_recipes(settings, specs, missing))
-    rehearse_data(sources, missing)
+    ranks.together(lambda: rehearse(sources, missing))
+    ranks.first_then_all(lambda: sources.ensure(_recipes(settings, specs, missing)))
+    ranks.together(lambda: rehearse_data(sources, missing))
     measure = Measure(sources)
     record = CurriculumRecord(settings.curriculum.name)
     place = runs / f"curriculum-{settings.curriculum.name}-{identity({'runs': [s.identity for s in specs]})[:8]}"
@@ -54,13 +67,28 @@ def run_all(specs: Sequence[RunSpec], settings: Settings, plain: dict[str, Any],
         if spec in missing:
             console.print(f"[bold]phase {number} of {len(specs)}: {folder.name}[/bold]")
             parent = folders[spec.parent.identity] if spec.parent else None
-            PhaseRun(spec, folder, parent, sources, measure, command, plain)()
-        if settings.stages[spec.stage].backbone is None:
+            PhaseRun(spec, folder, parent, sources, measure, command, plain, ranks)()
+        if settings.stages[spec.stage].backbone is None and ranks.first:
             record.add(place, folder.path, spec.stage, spec.new, spec.seen)
             record.status = "finished" if spec is specs[-1] else "running"
             write_record(place, record)
-    _close(console, specs, folders, place, bool(record.phases))
-    return 0
+    if ranks.first:
+        _close(console, specs, folders, place, bool(record.phases))
+
+
+def _whereabouts(
+    specs: Sequence[RunSpec], settings: Settings, runs: Path
+) -> tuple[dict[str, RunFolder], frozenset[str]]:
+    """Each run's folder by identity, and the identities of those that are not finished."""
+    folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
+    missing = [
+        spec
+        for spec in specs
+        if (settings.fresh and spec.requested) or not finished_run(folders[spec.identity].path, spec.identity)
+    ]
+    _refuse_unmade(settings, missing)
+    check_writable(runs)
+    return folders, frozenset(spec.identity for spec in missing)
 
 
 def _refuse_unmade(settings: Settings, missing: Sequence[RunSpec]) -> None:

@@ -71,6 +71,7 @@ class CurriculumData(pl.LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
             self.collator,
+            stand_in=True,
         )
         first = self.trainer.global_step * self.slices_per_step
         return DataLoader(

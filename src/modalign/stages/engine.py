@@ -15,15 +15,23 @@ from modalign.callbacks.metrics import MetricsWriter
 from modalign.callbacks.progress import StageProgress
 from modalign.callbacks.validation import ModalityValidation
 from modalign.callbacks.wandb_dashboard import WandbDashboard
+from modalign.config.processes import engine_of
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
+from modalign.models.blocks import experts, large_blocks, recompute, repeated_blocks
+from modalign.models.freezing import keep_in_float32
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import InterruptFlag
+from modalign.runs.manifest import write_manifest
 from modalign.runs.metrics import MetricLog
+from modalign.runs.ranks import ALONE, Ranks
 from modalign.runs.sealed import newest_valid
 from modalign.stages.base import StageModule
 from modalign.stages.checkpoint_io import PartCheckpointIO
 from modalign.stages.datamodule import CurriculumData
+from modalign.stages.parallel.environment import RanksEnvironment
+from modalign.stages.parallel.strategies import strategy_of
+from modalign.stages.parallel.watchdog import Watchdog
 from modalign.stages.sources import SourceBook, template_of
 from modalign.types import Batch, Sample
 
@@ -34,7 +42,13 @@ class Engine:
     """Trains one module on one phase's data, from the newest whole checkpoint of its folder if there is one."""
 
     def __init__(
-        self, sources: SourceBook, spec: RunSpec, folder: RunFolder, flag: InterruptFlag, plain: dict[str, Any]
+        self,
+        sources: SourceBook,
+        spec: RunSpec,
+        folder: RunFolder,
+        flag: InterruptFlag,
+        plain: dict[str, Any],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.sources = sources
         self.settings = sources.settings
@@ -42,27 +56,24 @@ class Engine:
         self.folder = folder
         self.flag = flag
         self.plain = plain
+        self.ranks = ranks
         self.step = 0
 
     def fit(self, module: StageModule, data: CurriculumData) -> StepCheckpoints:
         """Train to the last step, or to where a signal asks to stop; tells which in the returned callback."""
-        set_threads(self.settings.trainer.threads, self.settings.data.workers)
+        set_threads(self.settings.trainer.threads, self.settings.data.workers, self.ranks.launch.local_size)
+        module.ranks = self.ranks
+        spread_randomness(self.ranks.rank)
+        if self.settings.trainer.precision != "bf16-true":
+            keep_in_float32(module.model)
+        if self.settings.trainer.activation_checkpointing:
+            recompute([*large_blocks(module.model), *(b for e in experts(module.model) for b in repeated_blocks(e))])
         metrics = MetricLog(self.folder.metrics_file)
-        stage = self.settings.stages[self.spec.stage]
-        names = {n: "+".join(self.sources.book.media(n)) or "text" for n in self.spec.recipes}
-        dashboard = self._dashboard()
-        writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, dashboard)
+        dashboard = self._dashboard() if self.ranks.first else None
         every = self.settings.trainer.checkpoint_every
-        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics)
-        callbacks: list[pl.Callback] = [writer]
-        if self.settings.evaluation.validation_every:
-            batches = self._validation_batches(data.collator)
-            callbacks.append(ModalityValidation(batches, self.settings.evaluation.validation_every, writer.write))
-        if self.settings.trainer.progress:
-            callbacks.append(StageProgress())
-        callbacks.append(checkpoints)
-        trainer = self._trainer(callbacks, stage.slices_per_step)
-        newest = newest_valid(self.folder.checkpoints)
+        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics, self.ranks)
+        trainer = self._trainer(self._callbacks(data, metrics, dashboard, checkpoints))
+        newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.fit(module, data, ckpt_path=newest and str(newest), weights_only=True)
@@ -74,24 +85,52 @@ class Engine:
             raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")
         return checkpoints
 
-    def _trainer(self, callbacks: list[pl.Callback], slices_per_step: int) -> pl.Trainer:
-        trainer = self.settings.trainer
+    def _callbacks(
+        self, data: CurriculumData, metrics: MetricLog, dashboard: WandbDashboard | None, checkpoints: StepCheckpoints
+    ) -> list[pl.Callback]:
+        """What watches the training, in the order in which it is called; every process has those that talk."""
+        names = {n: "+".join(self.sources.book.media(n)) or "text" for n in self.spec.recipes}
+        writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, dashboard, self.ranks)
+        callbacks: list[pl.Callback] = [writer]
+        if self.settings.evaluation.validation_every:
+            batches = self._validation_batches(data.collator)
+            callbacks.append(ModalityValidation(batches, self.settings.evaluation.validation_every, writer.write))
+        if self.settings.trainer.progress and self.ranks.first:
+            callbacks.append(StageProgress())
+        callbacks.append(checkpoints)
+        timeout_s = self.settings.trainer.step_timeout_s
+        if timeout_s and not self.ranks.alone:
+            watchdog = Watchdog(self.ranks, timeout_s, lambda n: names[data.schedule.at(n)[0]], self._give_up)
+            callbacks = [watchdog, *callbacks, watchdog.last]
+        return callbacks
+
+    def _give_up(self, verdict: str) -> None:
+        """Write down why a run that hangs was ended; nothing else of this process moves any more."""
+        words = f"{self.folder.name}: {verdict}; the same command continues from the last checkpoint"
+        log.error(words)
+        manifest = self.folder.manifest()
+        if manifest is not None:
+            manifest.status, manifest.reason = "failed", words
+            write_manifest(self.folder.path, manifest)
+
+    def _trainer(self, callbacks: list[pl.Callback]) -> pl.Trainer:
+        trainer, stage = self.settings.trainer, self.settings.stages[self.spec.stage]
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         made = pl.Trainer(
             accelerator=trainer.accelerator,
-            devices=trainer.devices,
-            num_nodes=trainer.num_nodes,
-            strategy=trainer.strategy,
+            devices=self.ranks.launch.local_size,
+            num_nodes=self.ranks.launch.num_nodes,
+            strategy=strategy_of(engine_of(trainer, self.ranks.launch), self.ranks),
             precision=trainer.precision,
             max_steps=self.spec.steps,
             max_epochs=-1,
-            accumulate_grad_batches=slices_per_step,
-            gradient_clip_val=self.settings.stages[self.spec.stage].optimizer.clip,
+            accumulate_grad_batches=stage.slices_per_step,
+            gradient_clip_val=stage.optimizer.clip,
             callbacks=callbacks,
-            plugins=[PartCheckpointIO(self.spec.steps)],
+            plugins=[PartCheckpointIO(self.spec.steps), RanksEnvironment(self.ranks)],
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=trainer.progress,
+            enable_progress_bar=trainer.progress and self.ranks.first,
             enable_model_summary=False,
             use_distributed_sampler=False,
             limit_val_batches=0,
@@ -124,7 +163,21 @@ class Engine:
         return WandbDashboard(self.settings.logger, self.folder, self.spec.stage, self.spec.modalities, self.plain)
 
 
-def set_threads(threads: int, workers: int) -> None:
-    """Let torch use the physical cores that loader workers leave; 0 decides, any other number is taken as it is."""
-    chosen = threads or max(1, (os.cpu_count() or 1) - min(workers, max(0, (os.cpu_count() or 1) - 1)))
+def set_threads(threads: int, workers: int, local_size: int = 1) -> None:
+    """Let torch use the physical cores that loader workers and other processes leave; 0 decides, else as told."""
+    cores = max(1, (os.cpu_count() or 1) // local_size)
+    chosen = threads or max(1, cores - min(workers, max(0, cores - 1)))
     torch.set_num_threads(chosen)
+    if local_size > 1:
+        os.environ["OMP_NUM_THREADS"] = str(chosen)  # where this is not said, Lightning sets a number of its own
+
+
+def spread_randomness(rank: int) -> None:
+    """Give every process but the first random numbers of its own: all were seeded alike, to build the same model."""
+    if rank:
+        pl.seed_everything((torch.initial_seed() + 7919 * rank) % 2**32, verbose=False)
+
+
+def computes_on_gpu(accelerator: str) -> bool:
+    """Whether `trainer.accelerator` means a GPU on this machine."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ class Meter:
         """Add one micro-batch without waiting for the device."""
         key = f"{source}|{term}"
         pair = torch.stack([total.double(), count.double()])
-        self._sums[key] = self._sums[key] + pair if key in self._sums else pair
+        pair = pair.where(pair.isfinite().all(), 0.0)  # such a step is skipped, and must not hide the others
+        self._sums[key] = self._sums[key].to(pair.device) + pair if key in self._sums else pair
         self._samples += samples
 
     def read(self, source_names: dict[str, str]) -> dict[str, float]:
@@ -44,8 +46,17 @@ class Meter:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"sums": dict(self._sums), "samples": self._samples}
+        return {"sums": {key: pair.cpu() for key, pair in self._sums.items()}, "samples": self._samples}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a kept state."""
         self._sums, self._samples = dict(state["sums"]), state["samples"]
+
+
+def merged_meters(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One state from those of all ranks: sums and numbers of samples add up."""
+    sums: dict[str, Tensor] = {}
+    for state in states:
+        for key, pair in state["sums"].items():
+            sums[key] = sums[key] + pair if key in sums else pair
+    return {"sums": sums, "samples": sum(state["samples"] for state in states)}

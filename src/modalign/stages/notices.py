@@ -19,14 +19,14 @@ class Notices(logging.Handler):
         sys.stderr.write(f"{kind}: {' '.join(record.getMessage().split())}\n")
 
 
-def quiet_libraries() -> None:
-    """Keep libraries' notices out of the terminal, and show ours."""
+def quiet_libraries(tell: bool = True) -> None:
+    """Keep libraries' notices out of the terminal, and show ours; without `tell` (not the first process) errors."""
     logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\b")
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.ERROR)
     ours = logging.getLogger(OURS)
     # The root's level would count for them too, were theirs not set.
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.INFO if tell else logging.ERROR)
     if not any(isinstance(handler, Notices) for handler in ours.handlers):
         ours.addHandler(Notices())

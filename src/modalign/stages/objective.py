@@ -43,5 +43,5 @@ class NextToken:
 
     def __call__(self, model: Any, batch: Batch) -> TermOutput:
         """Sum of weighted cross entropies in nats, and the sum of the weights."""
-        output = model.loss(batch)
+        output = model(batch)
         return TermOutput(output.loss_sum, output.weight_sum)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +17,25 @@ from modalign.config.build import build
 from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
-from modalign.errors import ModalignError
 from modalign.models.freezing import FreezePlan, frozen_digest
 from modalign.models.parts import count_parameters
+from modalign.models.shards import gathered
 from modalign.models.start_values import Copied
 from modalign.runs.checks import code_state, package_versions
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import Interrupted, InterruptFlag
 from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, parent_entry
 from modalign.runs.manifest import Manifest, write_manifest
+from modalign.runs.ranks import ALONE, Ranks
 from modalign.runs.sealed import newest_valid
 from modalign.runs.timing import Sections
 from modalign.stages.assemble import build_contrastive, build_model, find_text_tokenizer, start
 from modalign.stages.base import StageModule
 from modalign.stages.datamodule import CurriculumData
-from modalign.stages.engine import Engine
+from modalign.stages.engine import Engine, computes_on_gpu
 from modalign.stages.measure import Measure
 from modalign.stages.phase_parts import parts_that_train
+from modalign.stages.proof import prove
 from modalign.stages.sources import SourceBook, template_of
 from modalign.stages.speakable import warn_where_unspeakable
 from modalign.stages.text_vocabulary import train_vocabulary
@@ -51,6 +54,7 @@ class PhaseRun:
     measure: Measure
     command: Sequence[str]
     plain: dict[str, Any]
+    ranks: Ranks = ALONE
 
     @property
     def stage(self) -> StageSettings:
@@ -58,33 +62,30 @@ class PhaseRun:
         return self.sources.settings.stages[self.spec.stage]
 
     def __call__(self) -> Manifest:
-        """Do whatever of the run is not done yet; the folder is locked meanwhile."""
-        with self.folder.lock():
-            earlier = self.folder.manifest()
+        """Do whatever of the run is not done yet; the folder is locked meanwhile. The first process writes for all."""
+        with self._locked():
+            earlier = self.folder.manifest() if self.ranks.first else None
             time = Sections(earlier.seconds if earlier else None)
             pl.seed_everything(self.sources.settings.seed, verbose=False)
             with time("preparing"):
-                model, copied = self._model()
+                model, copied = self.ranks.together(self._model)
                 plan = self._plan(model)
                 plan.apply(model)
-                before = frozen_digest(model, plan.frozen)
+                before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
                 module = self._module(model, plan)
                 data = self._data(model)
                 manifest = self._manifest(model, plan, copied)
-                write_manifest(self.folder.path, manifest)
-                if self.stage.backbone is None:
+                self._write(manifest)
+                if self.stage.backbone is None and self.ranks.first:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
-                self._train(module, data, time)
-                self._prove(manifest, module, before)
-                manifest.consumed = data.consumed(self.spec.steps)
-                module.holes.check(manifest.consumed, ended=True)
-                checkpoint = newest_valid(self.folder.checkpoints)
-                assert checkpoint is not None
-                manifest.checkpoint = checkpoint_entry(self.folder.path, checkpoint)
-                if self.stage.backbone is None:
-                    with time("measuring"):
-                        self.measure(self.spec, model, self.folder)
+                with self.ranks.telling():
+                    self._train(module, data, time)
+                    self.ranks.together(lambda: prove(manifest, module, before))
+                    manifest.consumed = data.consumed(self.spec.steps)
+                    self.ranks.together(lambda: module.holes.check(manifest.consumed, ended=True))
+                    model = self._whole(module)
+                    self.ranks.of_first(lambda: self._measured(manifest, model, time))
                 manifest.status = "finished"
             except BaseException as error:
                 manifest.status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
@@ -92,15 +93,48 @@ class PhaseRun:
                 raise
             finally:
                 manifest.seconds, manifest.holes = time.seconds, module.holes.to_dict()
-                write_manifest(self.folder.path, manifest)
-            self._report(time, manifest)
+                manifest.extra["skipped_steps"] = {"count": module.skips.count, "first": module.skips.steps}
+                self._write(manifest)
+            self.ranks.of_first(lambda: self._report(time, manifest))
         return manifest
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The folder held by the first process for all of them."""
+        with ExitStack() as stack:
+            self.ranks.of_first(lambda: stack.enter_context(self.folder.lock()))
+            yield
+
+    def _write(self, manifest: Manifest) -> None:
+        if self.ranks.first:
+            write_manifest(self.folder.path, manifest)
+
+    def _whole(self, module: StageModule) -> Any:
+        """The trained model as one process has it: of a sharded one, the first process builds it anew."""
+        if module.usage is None or self.stage.backbone is not None:
+            return module.model
+        state = gathered(module.model.state_dict(), self.ranks.first)
+        if not self.ranks.first:
+            return module.model
+        model, _ = self._model()
+        model.load_state_dict(state)
+        return model
+
+    def _measured(self, manifest: Manifest, model: Any, time: Sections) -> None:
+        checkpoint = newest_valid(self.folder.checkpoints)
+        assert checkpoint is not None
+        manifest.checkpoint = checkpoint_entry(self.folder.path, checkpoint)
+        if self.stage.backbone is None:
+            if computes_on_gpu(self.sources.settings.trainer.accelerator):
+                model.to("cuda")  # Lightning leaves it on the CPU
+            with time("measuring"):
+                self.measure(self.spec, model, self.folder)
 
     def _model(self) -> tuple[Any, list[Copied]]:
         settings, spec = self.sources.settings, self.spec
         chain = [ancestor.path for ancestor in lineage(self.parent.path)] if self.parent else []
         if self.stage.template == "text" and settings.model.text_tokenizer is None:
-            self._vocabulary()
+            self.ranks.first_then_all(self._vocabulary)
         tokenizer = find_text_tokenizer(settings, [*chain, self.folder.path])
         inherited = load_assembled(self.parent.path) if self.parent else {}
         if self.stage.template == "contrast":
@@ -197,7 +231,7 @@ class PhaseRun:
 
     def _train(self, module: StageModule, data: CurriculumData, time: Sections) -> None:
         with InterruptFlag() as flag:
-            engine = Engine(self.sources, self.spec, self.folder, flag, self.plain)
+            engine = Engine(self.sources, self.spec, self.folder, flag, self.plain, self.ranks)
             with time("training"):
                 stopped: StepCheckpoints = engine.fit(module, data)
             if stopped.interrupted:
@@ -205,32 +239,6 @@ class PhaseRun:
                     f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of "
                     f"{self.spec.steps}, saved; the same command continues it"
                 )
-
-    def _prove(self, manifest: Manifest, module: StageModule, before: dict[str, str]) -> None:
-        """Frozen parts are unchanged to the bit; every part that trains had a finite gradient that is not zero."""
-        after = frozen_digest(module.model, module.plan.frozen)
-        gradients = module.proof.result()
-        for part in manifest.parts:
-            name = part["name"]
-            if part["trains"]:
-                part["gradient"] = gradients[name]
-            else:
-                part["unchanged"] = before[name] == after[name]
-        changed = [p["name"] for p in manifest.parts if p["unchanged"] is False]
-        if changed:
-            raise ModalignError(f"frozen parts changed during {self.folder.name}: {', '.join(changed)}")
-        broken = [f"{n} ({v})" for n, v in gradients.items() if v != "ok"]
-        if broken and not self._explained(gradients):
-            raise ModalignError(f"parts that should train had no usable gradient: {', '.join(broken)}")
-        if broken:
-            log.warning("no gradient reached %s", ", ".join(broken))
-
-    def _explained(self, gradients: dict[str, str]) -> bool:
-        """One of several experts that a sparse router never chose may stay without; a whole part may not."""
-        whole: dict[str, list[str]] = {}
-        for name, verdict in gradients.items():
-            whole.setdefault(name.rsplit(".", 1)[0] if ".experts." in name else name, []).append(verdict)
-        return all("ok" in verdicts and "nonfinite" not in verdicts for verdicts in whole.values())
 
     def _report(self, time: Sections, manifest: Manifest) -> None:
         from modalign.evaluation.report.run_report import write_run_report

@@ -9,6 +9,7 @@ import torch
 
 from modalign.errors import ModalignError
 from modalign.models.aligned import AlignedModel, Path
+from modalign.models.blocks import large_blocks, recompute
 from modalign.models.fusion.cross_attention import GatedCrossAttentionFusion
 from modalign.models.positions import Positions
 from modalign.models.projectors.mlp import MlpProjector
@@ -129,3 +130,17 @@ def test_sites_and_widths_are_checked(make_llm, make_batch):
         GatedCrossAttentionFusion(32, 12, [0], 2, 16).attach(make_llm())
     with pytest.raises(ModalignError, match="s0 has no text"):
         GatedCrossAttentionFusion(24, 12, [0], 2, 16).compose(make_batch([[]], {}), {}, make_llm())
+
+
+def test_gradients_are_the_same_where_the_layers_are_computed_again(model, make_batch, make_media):
+    """The backward pass runs a layer once more when its media are gone: what is inserted must not run again."""
+    open_gates(model)
+    batch = captions(make_batch, make_media("image", count=2))
+    found = []
+    for _ in range(2):
+        model.zero_grad(set_to_none=True)
+        model(batch).loss_sum.backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+        recompute(large_blocks(model))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(gradient, found[1][name]) for name, gradient in found[0].items())

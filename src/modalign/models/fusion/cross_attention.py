@@ -37,10 +37,10 @@ class GatedCrossAttention(nn.Module):
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(media_width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.gate_attention = nn.Parameter(torch.zeros(()))
+        self.gate_attention = nn.Parameter(torch.zeros(1))  # one axis: a scalar cannot be sharded
         self.feed_norm = nn.RMSNorm(width, eps=1e-5)
         self.feed = SwiGLU(width, hidden)
-        self.gate_feed = nn.Parameter(torch.zeros(()))
+        self.gate_feed = nn.Parameter(torch.zeros(1))
 
     def forward(
         self, x: Float[Tensor, "B T D"], media: Float[Tensor, "B M _"], visible: Bool[Tensor, "B T M"]

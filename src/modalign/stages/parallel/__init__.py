@@ -1,0 +1,1 @@
+"""How several processes train one model: where Lightning learns of them, and the engines."""

@@ -1,0 +1,25 @@
+"""Skipped optimizer steps: counted, the first ones named, an error where they do not end."""
+
+import pytest
+
+from modalign.errors import ModalignError
+from modalign.runs.skips import Skips
+
+
+def test_skipped_steps_are_counted_and_named():
+    skips = Skips()
+    for step in range(1, 6):
+        skips.note(step, skipped=step in (2, 4))
+    assert skips.to_dict() == {"count": 2, "in_a_row": 0, "steps": [2, 4]}
+    later = Skips()
+    later.load(skips.to_dict())
+    later.load(None)
+    assert later.to_dict() == skips.to_dict()
+
+
+def test_nothing_but_skipped_steps_is_an_error_that_says_what_to_change():
+    skips = Skips(most_in_a_row=3)
+    for step, skipped in enumerate([True, True, False, True, True], 1):
+        skips.note(step, skipped)
+    with pytest.raises(ModalignError, match=r"not finite in 3 steps in a row, up to step 6: lower .*learning_rate"):
+        skips.note(6, skipped=True)
