@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-$(shell cat constraints.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-slow check lint types conventions backbones clean
+.PHONY: help setup demo test test-slow test-slurm check lint types conventions backbones clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -16,7 +16,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modalign needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned packages into $(VENV) (a few minutes, about 6 GB, once)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,wandb,dev]' 2> >(grep -v '^WARNING: Location' >&2)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,wandb,slurm,dev]' 2> >(grep -v '^WARNING: Location' >&2)
 	@rm -f $(VENV)/.stamp-*; touch $@
 
 setup: $(STAMP) ## Make the virtual environment
@@ -29,6 +29,10 @@ test: $(STAMP) ## The quick tests (under 10 minutes)
 
 test-slow: $(STAMP) ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-slurm: $(STAMP) ## The tests on a real SLURM of this machine, installed where it is missing (Debian, as root; minutes)
+	@command -v slurmctld /usr/sbin/slurmctld > /dev/null || $(BIN)/python tests/slurm/cluster.py install
+	$(BIN)/python -m pytest tests/slurm
 
 lint: $(STAMP) ## ruff
 	$(BIN)/ruff check src tests train.py

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from modalign.cli import slurm_script
 from modalign.cli.main import main
 from modalign.cli.slurm_script import seconds
 
+ROOT = Path(__file__).resolve().parents[2]
 AUDIO = ("stage=align", "modality=audio")
 
 
@@ -121,6 +123,18 @@ def job(tmp_path_factory):
     ],
 )
 def test_the_script_puts_a_job_back_that_was_killed_without_a_word(job, code, saved, state, again):
+    (job / "job-7.killed").unlink(missing_ok=True)
+    assert submit(job, code, saved, state) == (["requeue 7"] if again else [])
+
+
+def test_a_job_that_is_killed_again_and_again_is_left_to_somebody_s_eyes(job):
+    (job / "job-7.killed").unlink(missing_ok=True)
+    assert [submit(job, 137, saved=True) for _ in range(4)] == [["requeue 7"]] * 3 + [[]]
+    assert submit(job, 75, saved=True) == ["requeue 7"]  # to be preempted is no fault of its own
+
+
+def submit(job, code, saved, state="RUNNING"):
+    """What the script asks of scontrol after tasks that end with `code`; its own exit code is theirs."""
     shutil.rmtree(job / "runs", ignore_errors=True)
     (job / "asked").write_text("")
     does = f"sleep 0.02; mkdir -p {job}/runs/align/checkpoints/step-00000002" if saved else ":"
@@ -128,6 +142,14 @@ def test_the_script_puts_a_job_back_that_was_killed_without_a_word(job, code, sa
         "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_CPUS_PER_TASK": "8", "STATE": state,
         "CODE": str(code), "DOES": does, "PATH": f"{job}:{os.environ['PATH']}",
     }  # fmt: skip
-    done = subprocess.run(["bash", job / "job.sbatch"], env=os.environ | variables, check=False)
+    done = subprocess.run(["bash", job / "job.sbatch"], env=os.environ | variables, check=False, cwd=job)
     assert done.returncode == code
-    assert (job / "asked").read_text().splitlines() == (["requeue 7"] if again else [])
+    return (job / "asked").read_text().splitlines()
+
+
+def test_the_shipped_example_is_what_the_verb_writes():
+    example = (ROOT / "docs" / "examples" / "two_nodes.sbatch").read_text()
+    command = shlex.split(example.splitlines()[1].partition("modalign slurm-script ")[2])
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        assert main(["slurm-script", *command]) == 0
+    assert text.getvalue() == example

@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a page may ask a person to type that says nothing of this project.
-ELSEWHERE = {"git", "cd", "source"}
+ELSEWHERE = {"git", "cd", "source", "sbatch", "scancel"}
 # Verbs that are run as they stand; of others the command line alone is read where the run that they name is not there.
-DATA_VERBS = {"recipes", "shards", "index", "verify", "show", "plan", "new-modality", "world"}
+DATA_VERBS = {"recipes", "shards", "index", "verify", "show", "plan", "new-modality", "world", "slurm-script"}
 TINY = ["debug=tiny", "trainer.progress=false", "trainer.threads=2"]
 
 
@@ -136,6 +136,7 @@ class Reader:
     def type(self, words: list[str]) -> None:
         while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             del words[0]
+        words = words[: words.index(">")] if ">" in words else words
         words = [found for word in words for found in (expand(self.folder, word) if "*" in word else [word])]
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE), "no such target"

@@ -64,7 +64,7 @@ def told_in_the_last_step(reached):
         ("JobState=RUNNING Reason=None Restarts=0", 0, "is in the queue again", True),  # a notice, or a grace time
         ("JobState=RUNNING Reason=None Restarts=2", 2, "is in the queue again", True),
         ("JobState=COMPLETING Reason=TimeLimit Restarts=0", 0, "is in the queue again", True),  # without a notice
-        ("JobState=COMPLETING Reason=None Restarts=3", 2, "SLURM starts job 7 again", False),  # preempted at once
+        ("JobState=COMPLETING Reason=None Restarts=3", 2, "SLURM job 7 is started again by SLURM itself", False),  # preempted at once
         ("JobState=COMPLETING Reason=None Restarts=2", 2, "was cancelled", False),
     ],
 )

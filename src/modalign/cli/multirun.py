@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,11 +25,25 @@ from modalign.runs.slurm import stoppable
 
 def sweep(parsed: TrainArguments) -> int:
     """Run one training command for each combination of the swept values."""
+    _check_launcher(parsed.overrides)
     added = modality_overrides(parsed.overrides, parsed.config_dir)
     searchpath = [f"hydra.searchpath=[file://{parsed.config_dir.resolve()}]"] if parsed.config_dir else []
     sys.argv = [sys.argv[0], "--multirun", *searchpath, *added, *parsed.overrides]
     hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")(job)()
     return 0
+
+
+def _check_launcher(overrides: Sequence[str]) -> None:
+    """ModalignError where the submitit launcher is asked for and not installed; Hydra would tell it in ten lines."""
+    asked = next((word for word in overrides if word.startswith("hydra/launcher=submitit")), None)
+    if asked is None:
+        return
+    try:
+        importlib.import_module("hydra_plugins.hydra_submitit_launcher")
+    except ImportError:
+        raise ModalignError(
+            f"{asked} needs the package hydra-submitit-launcher: pip install 'modalign[slurm]'"
+        ) from None
 
 
 def job(config: DictConfig) -> int:

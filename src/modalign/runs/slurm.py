@@ -64,7 +64,7 @@ def start_again(task: Task) -> str:
         return f"{job} could not be asked about ({told}): submit it again"
     state = dict(re.findall(r"(\w+)=(\S*)", shown))
     if int(state.get("Restarts") or 0) > task.restarts:
-        return f"SLURM starts job {task.job} again"
+        return f"{job} is started again by SLURM itself"
     if state.get("JobState") != "RUNNING" and state.get("Reason") != "TimeLimit":
         return f"{job} was cancelled and is not started again"
     done, told = _scontrol("requeue", task.job)
