@@ -10,6 +10,7 @@ from modalign.cli.arguments import TrainArguments
 from modalign.cli.environment import prepare_environment
 from modalign.cli.terminal import exit_with, say, warn
 from modalign.errors import ModalignError
+from modalign.runs.slurm import Stop, stoppable
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,16 +21,23 @@ def main(arguments: Sequence[str]) -> int:
 
         say(train_help())
         return 0
+    if parsed.multirun:
+        from modalign.cli.multirun import sweep
+
+        return sweep(parsed)
+    with stoppable("trainer=slurm" in arguments) as stop:
+        return train(parsed, arguments, stop)
+
+
+def train(parsed: TrainArguments, arguments: Sequence[str], stop: Stop) -> int:
+    """Check everything, answer for runs that are finished, and make the others."""
     from modalign.config.compose import compose_settings
     from modalign.config.permissions import check_permissions
     from modalign.config.recipes import RecipeBook
     from modalign.config.specs import Planner
 
-    if parsed.multirun:
-        from modalign.cli.multirun import sweep
-
-        return sweep(parsed)
     settings, plain = compose_settings(parsed.overrides, parsed.config_dir)
+    stop.requeue = settings.trainer.requeue
     book = RecipeBook(settings)
     specs = Planner(settings, book).plan()
 
@@ -48,10 +56,8 @@ def main(arguments: Sequence[str]) -> int:
             warn(f"warning: {note}")
     check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
     prepare_environment()
-    from modalign.runs.slurm import stoppable
-
     command = own_command(Path(__file__), arguments)
-    with stoppable(settings.trainer.requeue), started(launch, command):
+    with started(launch, command):
         from modalign.stages.curriculum_run import run_all
 
         return run_all(specs, settings, plain, ["train.py", *arguments], launch)

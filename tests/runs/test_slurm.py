@@ -9,6 +9,8 @@ from modalign.errors import ModalignError
 from modalign.runs.interrupt import Interrupted, InterruptFlag, StopAtOnce
 from modalign.runs.slurm import Task, start_again, stoppable
 
+RUNNING = "JobState=RUNNING Reason=None Restarts=2"
+
 
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch):
@@ -59,31 +61,37 @@ def told_in_the_last_step(reached):
 
 
 @pytest.mark.parametrize(
-    ("shown", "restarts", "said", "asks"),
+    ("shown", "by", "again", "said", "asks"),
     [
-        ("JobState=RUNNING Reason=None Restarts=0", 0, "is in the queue again", True),  # a notice, or a grace time
-        ("JobState=RUNNING Reason=None Restarts=2", 2, "is in the queue again", True),
-        ("JobState=COMPLETING Reason=TimeLimit Restarts=0", 0, "is in the queue again", True),  # without a notice
-        ("JobState=COMPLETING Reason=None Restarts=3", 2, "SLURM job 7 is started again by SLURM itself", False),  # preempted at once
-        ("JobState=COMPLETING Reason=None Restarts=2", 2, "was cancelled", False),
+        (f"{RUNNING} PreemptTime=None", "SIGUSR1", True, "is in the queue again", True),  # the notice of a time limit
+        (RUNNING, "SIGUSR2", True, "is in the queue again", True),  # submitit's
+        (f"{RUNNING} PreemptTime=2026-01-01", "SIGTERM", True, "is in the queue again", True),  # a grace time
+        (f"{RUNNING} PreemptTime=None", "SIGTERM", None, "another of its tasks has ended", False),
+        (RUNNING, "SIGTERM", None, "another of its tasks has ended", False),
+        ("JobState=COMPLETING Reason=TimeLimit Restarts=2", "SIGTERM", True, "is in the queue again", True),
+        ("JobState=COMPLETING Reason=None Restarts=3", "SIGTERM", True, "is started again by SLURM itself", False),
+        ("JobState=COMPLETING Reason=None Restarts=2", "SIGTERM", False, "was cancelled", False),
     ],
 )
-def test_the_job_is_put_back_only_where_slurm_does_not_do_it_itself(scontrol, shown, restarts, said, asks):
+def test_the_job_is_put_back_only_where_slurm_does_not_do_it_itself(scontrol, shown, by, again, said, asks):
     asked = scontrol(shown)
-    assert said in start_again(Task("7", 0, restarts))
+    decided, words = start_again(Task("7", 0, 2), by)
+    assert decided is again
+    assert said in words
     assert ("requeue 7" in asked.read_text().splitlines()) is asks
 
 
 def test_a_job_that_may_not_be_requeued_says_why(scontrol):
-    scontrol("JobState=RUNNING Reason=None Restarts=0", requeue_code=1)
-    assert start_again(Task("7", 0, 0)) == (
-        "SLURM job 7 was not requeued (Requested operation is presently disabled for job 7): submit it again"
+    scontrol(RUNNING, requeue_code=1)
+    assert start_again(Task("7", 0, 2), "SIGUSR1") == (
+        False,
+        "SLURM job 7 was not requeued (Requested operation is presently disabled for job 7): submit it again",
     )
 
 
 def test_where_there_is_no_scontrol_the_job_is_to_be_submitted_again(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "submit it again" in start_again(Task("7", 0, 0))
+    assert "submit it again" in start_again(Task("7", 0, 0), "SIGUSR1")[1]
 
 
 def test_a_task_knows_its_place_from_what_srun_sets():
@@ -106,13 +114,22 @@ def test_the_first_task_asks_before_it_ends_and_later_signals_do_not_disturb_it(
 
     def told_twice():
         try:
-            tell(signal.SIGTERM)
+            tell(signal.SIGUSR1)
         finally:
             tell(signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="SLURM job 7 is in the queue again"), stoppable(True):
         told_twice()
     assert asked.read_text().splitlines() == ["show job --oneliner 7", "requeue 7"]
+
+
+def test_a_task_that_ends_because_another_has_failed_leaves_it_to_the_job_script(scontrol, as_task):
+    asked = scontrol("JobState=RUNNING Reason=None Restarts=0 PreemptTime=None")
+    as_task(rank=0)
+    with pytest.raises(Interrupted) as ended, stoppable(True):
+        tell(signal.SIGTERM)
+    assert ended.value.exit_code == 1
+    assert asked.read_text().splitlines() == ["show job --oneliner 7"]
 
 
 def test_the_other_tasks_end_without_an_error_and_ask_nothing(scontrol, as_task):

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from modalign.errors import ModalignError
 
@@ -16,13 +16,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
 class Interrupted(ModalignError):
-    """A signal asked to stop; nothing that was saved is lost, and the same command continues."""
+    """A signal (`by`) asked to stop; nothing that was saved is lost, and the same command continues."""
 
     exit_code = 75
 
+    def __init__(self, message: str, by: str = signal.SIGTERM.name) -> None:
+        super().__init__(message)
+        self.by = by
+
 
 class Notice(KeyboardInterrupt):
-    """A signal that arrived where nothing has to be saved; as a KeyboardInterrupt no library takes it for an error."""
+    """A signal (`by`) where nothing has to be saved; as a KeyboardInterrupt no library takes it for an error."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"stopped by {by}")
+        self.by = by
 
 
 class _Handlers:
@@ -30,7 +38,8 @@ class _Handlers:
 
     def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS) -> None:
         self.signals = signals
-        self.raised: str | None = None
+        self.raised: str | None = None  # the first signal; what follows it follows from it
+        self._asked = 0
         self._earlier: dict[signal.Signals, Any] = {}
         self._process = 0
 
@@ -52,13 +61,15 @@ class _Handlers:
         if os.getpid() != self._process:
             self._obey_in_child(number)
             return
-        if number == signal.SIGINT and self.raised == signal.SIGINT.name:
+        self._asked += number == signal.SIGINT
+        if self._asked > 1:
             raise KeyboardInterrupt
-        earlier, self.raised = self.raised, signal.Signals(number).name
-        self._told(earlier is None)
+        if self.raised is None:
+            self.raised = signal.Signals(number).name
+            self._told(self.raised)
 
-    def _told(self, first: bool) -> None:
-        """What follows from a signal; `first` where it is the first one."""
+    def _told(self, by: str) -> None:
+        """What follows from the first signal."""
 
     def _obey_in_child(self, number: int) -> None:
         """A forked loader worker has nothing to save: it ends on SIGTERM and leaves the rest to its parent."""
@@ -107,7 +118,7 @@ class StopAtOnce(_Handlers):
     An InterruptFlag within it takes over for as long as the end has to wait for an optimizer step.
     """
 
-    def __enter__(self) -> StopAtOnce:
+    def __enter__(self) -> Self:
         self._install()
         return self
 
@@ -115,6 +126,5 @@ class StopAtOnce(_Handlers):
         self._restore()
         self._earlier = {}
 
-    def _told(self, first: bool) -> None:
-        if first:
-            raise Notice(f"stopped by {self.raised}")
+    def _told(self, by: str) -> None:
+        raise Notice(by)

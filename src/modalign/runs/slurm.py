@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,40 +36,66 @@ class Task:
         return cls(environment["SLURM_JOB_ID"], int(environment["SLURM_PROCID"]), restarts)
 
 
+class Stop(StopAtOnce):
+    """Ends a command at the first signal; `requeue` says whether a task of SLURM has its job started again then."""
+
+    requeue = False
+
+
 @contextmanager
-def stoppable(requeue: bool) -> Iterator[None]:
-    """Within it a signal ends the command as Interrupted; with `requeue`, a task of SLURM has its job started again.
+def stoppable(requeue: bool) -> Iterator[Stop]:
+    """Within it a signal ends the command as Interrupted, and a job of SLURM is put back where `requeue` says so.
 
     The first task asks, and speaks for the job: the others end without an error, since srun would take one for a
     reason to kill the first before it has asked.
     """
-    task = Task.find() if requeue else None
-    with StopAtOnce() as stop:
+    with Stop() as stop:
+        stop.requeue = requeue
         try:
-            yield
+            yield stop
         except BaseException as error:
-            stopped = isinstance(error, (Interrupted, Notice))
-            if task is not None and task.rank > 0 and (stopped or stop.raised):
+            task = Task.find() if stop.requeue else None
+            if task is not None and task.rank > 0 and (stop.raised or isinstance(error, Interrupted)):
                 raise SystemExit(0) from None
-            if not stopped:
+            if not isinstance(error, (Interrupted, Notice)):
                 raise
-            words = str(error) if isinstance(error, Interrupted) else f"{error}; the same command continues"
-            raise Interrupted(words if task is None else f"{words}; {start_again(task)}") from None
+            raise _interrupted(error, task) from None
 
 
-def start_again(task: Task) -> str:
-    """Ask SLURM to put the job back into its queue, unless it does so itself or somebody cancelled it; says which."""
+def _interrupted(error: Interrupted | Notice, task: Task | None) -> Interrupted:
+    """What the command ends with, after the job was put back where that is this task's to do."""
+    words = str(error) if isinstance(error, Interrupted) else f"{error}; the same command continues"
+    if task is None:
+        return Interrupted(words, error.by)
+    again, said = start_again(task, error.by)
+    told = Interrupted(f"{words}; {said}", error.by)
+    if again is None:
+        told.exit_code = 1
+    return told
+
+
+def start_again(task: Task, by: str) -> tuple[bool | None, str]:
+    """Put the job back into its queue after the signal `by`, unless SLURM does so itself or somebody cancelled it.
+
+    Says whether it will start again, None where that is for the job script to decide: srun ends the tasks that are
+    left with SIGTERM when one of them has failed, and that is no reason to start again.
+    """
     job = f"SLURM job {task.job}"
     shown, told = _scontrol("show", "job", "--oneliner", task.job)
     if shown is None:
-        return f"{job} could not be asked about ({told}): submit it again"
+        return False, f"{job} could not be asked about ({told}): submit it again"
     state = dict(re.findall(r"(\w+)=(\S*)", shown))
     if int(state.get("Restarts") or 0) > task.restarts:
-        return f"{job} is started again by SLURM itself"
-    if state.get("JobState") != "RUNNING" and state.get("Reason") != "TimeLimit":
-        return f"{job} was cancelled and is not started again"
+        return True, f"{job} is started again by SLURM itself"
+    running = state.get("JobState") == "RUNNING"
+    if running and by == signal.SIGTERM.name and state.get("PreemptTime", "None") == "None":
+        return None, f"{job} goes on running, so another of its tasks has ended"
+    if not running and state.get("Reason") != "TimeLimit":
+        return False, f"{job} was cancelled and is not started again"
     done, told = _scontrol("requeue", task.job)
-    return f"{job} is in the queue again" if done is not None else f"{job} was not requeued ({told}): submit it again"
+    if done is None:
+        return False, f"{job} was not requeued ({told}): submit it again"
+    return True, f"{job} is in the queue again"
 
 
 def _scontrol(*words: str) -> tuple[str | None, str]:

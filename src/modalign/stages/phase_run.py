@@ -237,7 +237,8 @@ class PhaseRun:
             if stopped.interrupted:
                 raise Interrupted(
                     f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of "
-                    f"{self.spec.steps}, saved; the same command continues it"
+                    f"{self.spec.steps}, saved; the same command continues it",
+                    stopped.interrupted,
                 )
 
     def _report(self, time: Sections, manifest: Manifest) -> None:
