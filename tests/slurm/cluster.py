@@ -121,12 +121,27 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """Cancel what runs, then end the daemons, the ones of this folder alone."""
+        """Cancel what runs, then end the daemons and what is left of jobs, those of this folder alone."""
         with contextlib.suppress(RuntimeError, TimeoutError, subprocess.TimeoutExpired):
-            self.run("scancel", "--partition=low,graced,high", check=False)
-            self.wait(lambda: not self.run("squeue", "-h"))
+            for partition in ("low", "graced", "high"):
+                self.run("scancel", f"--partition={partition}")
+            self.wait(lambda: not self.run("squeue", "-h"), 45.0)
         for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munge"):
             _end(self.folder / f"{name}.pid")
+        for process in self._left_over():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _left_over(self) -> Iterator[int]:
+        """Processes of this cluster's jobs: they know its configuration, and slurmstepd lives in its folder."""
+        own = f"SLURM_CONF={self.folder}/slurm.conf".encode()
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                known = (place / "environ").read_bytes().split(b"\0")
+                job = own in known and any(entry.startswith(b"SLURM_JOB_ID=") for entry in known)
+                keeper = (place / "cmdline").read_bytes().startswith(b"slurmstepd") and (place / "cwd").resolve()
+                if job or keeper == self.folder:
+                    yield int(place.name)
 
     def wait(self, until: Callable[[], object], seconds: float = 60.0) -> None:
         """Come back when `until` holds; TimeoutError, with what the daemons last said, where it does not."""

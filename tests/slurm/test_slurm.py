@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,14 +134,24 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def job(cluster, tiny_runs, tmp_path_factory, request):
-    """`job(name, partition, …)` submits one in a folder where the backbones are made already."""
+def job(cluster, tiny_runs, job_folder):
+    """`job(name, partition, …)` submits one in a folder of its own."""
 
     def make(name: str, partition: str, *settings: str) -> Job:
+        return Job(cluster, job_folder(name)).submit(tiny_runs.data, partition, *settings)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def job_folder(tiny_runs, tmp_path_factory):
+    """`job_folder(name)` is a folder where the backbones are made already, and jobs find this checkout."""
+
+    def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
         for backbone in (tiny_runs.text, tiny_runs.contrast):
             shutil.copytree(backbone, folder / "runs" / backbone.name)
-        return Job(cluster, folder).submit(tiny_runs.data, partition, *settings)
+        return folder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT / "src"))
@@ -186,6 +197,47 @@ def test_a_job_that_is_preempted_timed_out_and_killed_ends_bit_identical_to_the_
     assert unbroken.losses == broken.losses
     assert (broken.state("Restarts"), unbroken.state("Restarts")) == ("5", "0")
     assert wandb_ids(broken) == {(broken.run / "wandb-id").read_text()}
+
+
+def test_a_sweep_is_one_job_a_combination_and_a_job_that_is_told_to_stop_goes_on(cluster, tiny_runs, job_folder):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    folder = job_folder("sweep")
+    words = [
+        "--multirun", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=low", "trainer=slurm", "stage=align",
+        "modality=image", "debug=tiny", f"paths.data={tiny_runs.data}", f"paths.runs={folder}/runs",
+        "trainer.threads=1", "trainer.accelerator=cpu", "stages.align.slice_size=32", "stages.align.steps=2,80",
+    ]  # fmt: skip
+    sweep = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *words], cwd=folder, env=os.environ | cluster.environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        cluster.wait(lambda: last_steps(folder).get(80, 0) > 3 and len(jobs(cluster)) == 1, PATIENCE_S)
+        (long,) = jobs(cluster)
+        cluster.run("scancel", "--signal=USR2", long)  # submitit's notice of a time limit
+        cluster.wait(lambda: cluster.job(long)["JobState"] == "PENDING", PATIENCE_S)
+        cluster.run("scontrol", "update", f"JobId={long}", "StartTime=now")
+        _, said = sweep.communicate(timeout=PATIENCE_S)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 0, said
+    assert cluster.job(long)["Restarts"] == "1"
+    manifests = [json.loads(path.read_text()) for path in folder.glob("runs/align-image-*/manifest.json")]
+    assert sorted((m["steps"], m["status"]) for m in manifests) == [(2, "finished"), (80, "finished")]
+
+
+def jobs(cluster) -> list[str]:
+    return cluster.run("squeue", "-h", "-o", "%A").split()
+
+
+def last_steps(folder: Path) -> dict[int, int]:
+    """The last step that each run has logged, by the number of steps that it is to take."""
+    found = {}
+    for path in folder.glob("runs/align-image-*/manifest.json"):
+        metrics = path.parent / "metrics.csv"
+        rows = metrics.read_text().splitlines()[1:] if metrics.exists() else []
+        found[json.loads(path.read_text())["steps"]] = int(rows[-1].partition(",")[0]) if rows else 0
+    return found
 
 
 def assert_saved_at(job: Job, signals: str, back: str) -> None:
