@@ -57,6 +57,7 @@ PreemptMode=REQUEUE
 KillWait=30
 SlurmdParameters=config_overrides
 ReturnToService=2
+MinJobAge=86400
 SchedulerParameters=bf_interval=1,batch_sched_delay=0,sched_interval=1
 {nodes}
 PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE
