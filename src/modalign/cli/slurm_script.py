@@ -14,10 +14,11 @@ from string import Template
 
 from modalign.cli.parser import VerbParser, quoted, read_settings
 from modalign.cli.terminal import say
+from modalign.config.processes import check_processes
 from modalign.config.recipes import RecipeBook
-from modalign.config.schema import Settings
 from modalign.config.specs import Planner
 from modalign.errors import ModalignError, unknown_name
+from modalign.runs.launch import Launch
 
 SUMMARY = """Write a job script for SLURM to stdout: the training command with the same settings, one task a GPU, that
 saves at an optimizer step when SLURM asks it to stop, is started again once, and goes on in the same run folder."""
@@ -38,7 +39,9 @@ def run(arguments: Sequence[str]) -> int:
     extra = [] if any(word.startswith("trainer=") for word in options.settings) else ["trainer=slurm"]
     settings, _ = read_settings(options, extra)
     specs = Planner(settings, RecipeBook(settings)).plan()
-    _check_world_size(settings, [spec.stage for spec in specs if spec.requested], options)
+    tasks = _tasks(options)
+    launch = Launch(world_size=options.nodes * tasks, local_size=tasks, by="slurm")
+    check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
     say(script(options, [*extra, *_overrides(options)], settings.paths.runs, arguments))
     return 0
 
@@ -126,18 +129,6 @@ def _check(options: argparse.Namespace) -> None:
             f"--time {options.time} is {limit} s, of which the last {options.notice} are for saving: no more than half "
             f"may go to it; raise --time or lower --notice"
         )
-
-
-def _check_world_size(settings: Settings, stages: Sequence[str], options: argparse.Namespace) -> None:
-    """ModalignError where a slice does not divide among the job's tasks."""
-    world = options.nodes * _tasks(options)
-    for stage in dict.fromkeys(stages):
-        size = settings.stages[stage].slice_size
-        if size % world:
-            raise ModalignError(
-                f"stages.{stage}.slice_size={size} does not divide among {world} tasks ({options.nodes} nodes of "
-                f"{_tasks(options)}): ask for fewer, or set it to {-(-size // world) * world}, which is another run"
-            )
 
 
 def seconds(limit: str) -> int:
