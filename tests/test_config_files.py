@@ -38,6 +38,13 @@ CHOICES = [
     for path in sorted(CONF.glob("*/*.yaml"))
     if path.parent.name not in {"stages", "modalities"}
 ]
+# A group inside a group belongs to one model; its options are chosen beside it.
+NESTED = {
+    path: ("model=onellm_7b", f"{path.parent.relative_to(CONF)}={path.stem}") for path in sorted(CONF.glob("model/*/*.yaml"))
+} | {
+    path: ("model=onellm_7b", f"stages@stages.{path.stem}={path.parent.name}/{path.stem}")
+    for path in sorted(CONF.glob("stages/*/*.yaml"))
+}
 
 
 @pytest.fixture(autouse=True)
@@ -99,9 +106,9 @@ def npy(values: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [*((c,) for c in CHOICES), *NESTED.values()], ids=lambda c: c[-1])
 def test_every_option_of_every_group_composes_and_passes_the_check(choice):
-    settings = composed(choice)
+    settings = composed(*choice)
     assert set(settings.stages) == set(STAGES)
     assert settings.modalities
 
@@ -131,6 +138,7 @@ def test_every_modality_set_belongs_to_a_model():
 def test_every_yaml_file_under_conf_is_reached_by_these_tests():
     reached = {CONF / "config.yaml"} | {CONF / c.split("=")[0] / f"{c.split('=')[1]}.yaml" for c in CHOICES}
     reached |= {CONF / "stages" / f"{stage}.yaml" for stage in STAGES}
+    reached |= set(NESTED)
     reached |= {path for folder in SETS for path in (CONF / "modalities" / folder).glob("*.yaml")}
     assert set(CONF.rglob("*.yaml")) == reached
 
@@ -182,7 +190,8 @@ def test_what_the_decoder_gives_is_what_the_tokenizer_takes(model, modality):
         tokenizer = build_tokenizers({modality: declared})[declared.tokenizer["part"]]
     media = real_media(settings, modality)
     tokens = tokenizer(media.values.to("meta"), media.variants)
-    assert tokens.shape == (2, max(declared.positions.num_frames, 1), tokenizer.num_tokens, tokenizer.width)
+    num_frames = declared.decoder.get("num_frames", 1) if media.values.dim() == 5 else 1
+    assert tokens.shape == (2, num_frames, tokenizer.num_tokens, tokenizer.width)
 
 
 def test_the_embedded_model_is_built_for_all_of_its_modalities_at_once():

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.environment import prepare_environment
 from modalign.cli.terminal import exit_with
-from modalign.config.compose import check, modality_overrides
+from modalign.config.compose import check, offer_modalities
 from modalign.config.places import conf_folder
 from modalign.config.processes import check_processes, find_launch
 from modalign.config.recipes import RecipeBook
@@ -26,9 +26,9 @@ from modalign.runs.slurm import stoppable
 def sweep(parsed: TrainArguments) -> int:
     """Run one training command for each combination of the swept values."""
     _check_launcher(parsed.overrides)
-    added = modality_overrides(parsed.overrides, parsed.config_dir)
+    offer_modalities(parsed.overrides, parsed.config_dir)
     searchpath = [f"hydra.searchpath=[file://{parsed.config_dir.resolve()}]"] if parsed.config_dir else []
-    sys.argv = [sys.argv[0], "--multirun", *searchpath, *added, *parsed.overrides]
+    sys.argv = [sys.argv[0], "--multirun", *searchpath, *parsed.overrides]
     hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")(job)()
     return 0
 

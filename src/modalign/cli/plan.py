@@ -27,7 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     rows = []
     for number, spec in enumerate(specs, 1):
         folder = locate(Path(settings.paths.runs), spec, settings.fresh, shipped_runs())
-        batch = settings.stages[spec.stage].slice_size * settings.stages[spec.stage].slices_per_step
+        stage = spec.stage_settings or settings.stages[spec.stage]
+        batch = stage.slice_size * stage.slices_per_step
         asked = "asked for" if spec.requested else "stood on"
         state = folder.status() or "missing"
         numbers = [count(spec.steps), count(spec.steps * batch)]

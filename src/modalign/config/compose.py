@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +44,8 @@ def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> 
     """Hydra's composition with every modality file of the model's set, errors translated."""
     searchpath = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
-        overrides = [*searchpath, *modality_overrides(arguments, config_dir), *arguments]
+        offer_modalities(arguments, config_dir)
+        overrides = [*searchpath, *arguments]
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("config", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
@@ -54,11 +56,14 @@ def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> 
         raise ModalignError(f"{where} is not valid YAML: {error.problem or error.context}") from None
 
 
-def modality_overrides(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
-    """Hydra overrides that add each YAML of conf/modalities/<set>/: a file there is all that a modality needs."""
+def offer_modalities(arguments: Sequence[str], config_dir: Path | None = None) -> None:
+    """Give Hydra the option that config.yaml chooses as `modality_files: all`: every YAML of conf/modalities/<set>/.
+
+    A file there is all that a modality needs; what an experiment changes of it comes later in the list, and wins.
+    """
     folder = modality_set(arguments, config_dir)
-    names = modality_names(folder, config_dir)
-    return [f"+modalities/{folder}@modalities.{name}={name}" for name in names]
+    files = [{f"/modalities/{folder}@modalities.{name}": name} for name in modality_names(folder, config_dir)]
+    ConfigStore.instance().store(group="modality_files", name="all", node={"defaults": files}, package="_global_")
 
 
 def modality_names(folder: str, config_dir: Path | None = None) -> list[str]:
@@ -181,7 +186,8 @@ def setting_names(arguments: Sequence[str]) -> list[str]:
     groups = [a for a in arguments if (conf_folder() / a.partition("=")[0]).is_dir()]
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            config = compose("config", overrides=[*modality_overrides(groups), *groups])
+            offer_modalities(groups)
+            config = compose("config", overrides=groups)
     except (HydraException, OmegaConfBaseException):
         return []
     return list(_dotted(OmegaConf.to_container(config, resolve=False)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import filter as matching
+from fnmatch import fnmatchcase
 from typing import Any
 
 from modalign.config.build import ALLOWED
+from modalign.config.meaning import ADAPTER_SETTING, ADAPTERS
 from modalign.config.places import conf_folder
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings, Settings, StageSettings
@@ -37,6 +39,13 @@ def check_parts(settings: Settings, stage: str) -> None:
             _check_selector(settings, own, selector, f"stages.{stage}.train")
     for selector in own.optimizer.scale:
         _check_selector(settings, own, selector, f"stages.{stage}.optimizer.scale")
+
+
+def trains_adapters(train: Iterable[str] | str) -> bool:
+    """Whether a stage's `train` names the language model's adapters (not the whole language model)."""
+    wanted = ADAPTERS.split(".")
+    selectors = () if isinstance(train, str) else [selector.split(".") for selector in train]
+    return any(len(words) == 2 and all(map(fnmatchcase, wanted, words)) for words in selectors)
 
 
 def _check_modality(settings: Settings, name: str, modality: ModalitySettings) -> None:
@@ -111,6 +120,11 @@ def _check_targets(settings: Settings) -> None:
 
 
 def _check_selector(settings: Settings, stage: StageSettings, selector: str, where: str) -> None:
+    if trains_adapters((selector,)) and not settings.model.language_model.get(ADAPTER_SETTING):
+        raise ModalignError(
+            f"{where}: {selector}: the language model has no adapters: declare them, "
+            f"'model.language_model.{ADAPTER_SETTING}={{rank: 16}}'"
+        )
     groups = _part_names(settings, stage)
     first, *rest = selector.split(".")
     if not matching(groups, first):
@@ -127,7 +141,7 @@ def _part_names(settings: Settings, stage: StageSettings) -> dict[str, list[str]
     if stage.template == "contrast":
         return groups | {"text": []}
     projectors = list(settings.model.projectors)
-    return groups | {"positions": list(settings.modalities), "projectors": projectors, "fusion": [], "llm": []}
+    return groups | {"positions": list(settings.modalities), "projectors": projectors, "fusion": [], "llm": ["lora"]}
 
 
 def _all_modalities(settings: Settings) -> list[str]:

@@ -69,6 +69,17 @@ class ModalitySettings(Strict):
         return value
 
 
+class TowerSettings(Strict):
+    """What a set's modality files read of the chosen encoder, by interpolation: they are written once for all of them."""
+
+    encoder: str
+    width: PositiveInt
+    patch_px: PositiveInt
+    size_px: PositiveInt
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
+
+
 class ModelSettings(Strict):
     """The parts that modalities share, and where the language model and the encoder come from."""
 
@@ -82,6 +93,7 @@ class ModelSettings(Strict):
     make_missing: bool = False
     text_tokenizer: str | None = None
     max_text_tokens: PositiveInt = 128
+    tower: TowerSettings | None = None
 
 
 class OptimizerSettings(Strict):
@@ -105,6 +117,25 @@ class ChatSettings(Strict):
     stop: str = "###"
 
 
+class OptimizerChanges(Strict):
+    """What of a stage's optimizer one phase has otherwise."""
+
+    learning_rate: Positive | None = None
+    floor: Share | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    weight_decay: NonNegative | None = None
+
+
+class PhaseChanges(Strict):
+    """What of a stage's settings one phase of a curriculum has otherwise; `steps` are those of the whole phase, and give way
+    to the stage's own."""
+
+    steps: PositiveInt | None = None
+    slice_size: PositiveInt | None = None
+    slices_per_step: PositiveInt | None = None
+    optimizer: OptimizerChanges = OptimizerChanges()
+
+
 class StageSettings(Strict):
     """How to train: which parts, on what template, for how many steps of new samples, with which optimizer."""
 
@@ -120,7 +151,9 @@ class StageSettings(Strict):
     replay_keep: Literal["new", "total"] = "new"
     caption_share: Share = 0.5
     chat: ChatSettings = ChatSettings()
+    max_text_tokens: PositiveInt | None = None  # of one sample, where it is not the model's
     backbone: str | None = None
+    phases: dict[str, tuple[PhaseChanges, ...]] = {}  # curriculum to its phases' changes, in order
 
     @field_validator("train", mode="before")
     @classmethod

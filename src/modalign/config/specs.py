@@ -8,8 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from modalign.config.meaning import ADAPTER_SETTING, aligned_meaning, backbone_meaning, common_meaning
+from modalign.config.phase_settings import changed, changes_of
 from modalign.config.recipes import RecipeBook
-from modalign.config.references import check_parts, check_references
+from modalign.config.references import check_parts, check_references, trains_adapters
 from modalign.config.schema import Settings, StageSettings
 from modalign.curriculum.order import Groups, by_size, declared_groups
 from modalign.curriculum.phases import Phase, plan_phases, select
@@ -20,9 +22,6 @@ from modalign.errors import ModalignError, unknown_name
 from modalign.runs.identity import identity, run_name
 
 NEW = "new"  # what an additive phase trains: the new modality's own parts
-# Settings that came later, by what they are where nobody sets them: left out then, so that runs stay what they were.
-LATER: dict[str, Any] = {"augment": (), "tokenizer_rate_scale": 1.0}
-FORMAT = 1  # part of every identity: raised when the meaning of a run changes
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,12 @@ class RunSpec:
     meaning: dict[str, Any]
     requested: bool = True
     train: tuple[str, ...] | str = ()
+    stage_settings: StageSettings | None = None
+
+    @property
+    def adapters(self) -> bool:
+        """Whether the language model has its adapters: from the run on that trains them."""
+        return bool(self.meaning.get("model", {}).get("language_model", {}).get(ADAPTER_SETTING))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -73,14 +78,15 @@ class Planner:
         check_references(self.settings, self.book)
         if stage is not None and self.settings.stages[stage].backbone is not None:
             return self._backbone_chain(stage)
-        selection = select(plan_phases(self._groups()), stage, wanted or None)
+        groups = self._groups()
+        selection = select(plan_phases(groups), stage, wanted or None)
         backbones = self._backbones(self.settings.model.backbones)
         made: list[RunSpec] = []
         for number, phase in enumerate(selection.phases):
             first = backbones[-1] if backbones else None
             parent = first if phase.parent is None else made[phase.parent]
             requested = number >= selection.num_ancestors
-            made.append(replace(self._phase(phase, parent, requested), requested=requested))
+            made.append(replace(self._phase(phase, parent, requested, groups), requested=requested))
         return [*(replace(spec, requested=False) for spec in backbones), *made]
 
     def _groups(self) -> Groups:
@@ -128,22 +134,22 @@ class Planner:
             media = tuple(dict.fromkeys(m for name in recipes for m in self.book.media(name)))
             weights = weighted_shares({name: float(self.book.num_samples(name, "train")) for name in recipes})
             phase = Phase(stage, stage, (), media, None)
-            steps = self._steps(stage)
-            train = self.settings.stages[stage].train
-            chain.append(self._spec(phase, weights, steps, None, chain[-1] if chain else None, train))
+            own, above = self.settings.stages[stage], chain[-1] if chain else None
+            chain.append(self._spec(phase, own, weights, self._steps(stage), None, above, own.train))
         return chain
 
-    def _phase(self, phase: Phase, parent: RunSpec | None, requested: bool) -> RunSpec:
-        settings = self.settings.stages[phase.stage]
+    def _phase(self, phase: Phase, parent: RunSpec | None, requested: bool, groups: Groups) -> RunSpec:
+        changes = changes_of(self.settings, phase, groups)
+        settings = changed(self.settings.stages[phase.stage], changes)
         train = self._trains(phase, settings, requested)
         if phase.stage == "align":
-            mixture, steps = self._align_mixture(phase, settings, train)
+            mixture, steps = self._align_mixture(phase, settings, train, None if settings.steps else changes.steps)
         else:
             mixture, steps = self._instruct_mixture(phase), self._steps(phase.stage)
         first = phase.parent is None and self.settings.curriculum.first_phase_experts
         # More experts than the parent has would change what earlier modalities say.
         experts = parent.num_experts if train == NEW and parent else first or None
-        return self._spec(phase, mixture, steps, experts, parent, train)
+        return self._spec(phase, settings, mixture, steps, experts, parent, train)
 
     def _trains(self, phase: Phase, settings: StageSettings, requested: bool) -> tuple[str, ...] | str:
         """What the phase trains. Additive (`new`) is a phase that was asked for and has earlier ones to leave alone."""
@@ -157,12 +163,12 @@ class Planner:
         return settings.parts
 
     def _align_mixture(
-        self, phase: Phase, settings: StageSettings, train: tuple[str, ...] | str
+        self, phase: Phase, settings: StageSettings, train: tuple[str, ...] | str, whole: int | None
     ) -> tuple[dict[str, Fraction], int]:
         rule = ReplayRule.parse("none" if train == NEW else settings.replay)
         sizes = {m: self._size(m) for m in (*phase.seen, *phase.new)}
         by_modality = shares(phase.new, phase.seen, sizes, rule)
-        steps = sum(self._steps(phase.stage, modality) for modality in phase.new)
+        steps = whole or sum(self._steps(phase.stage, modality) for modality in phase.new)
         batch = settings.slice_size * settings.slices_per_step
         total = phase_steps(steps * batch, batch, by_modality, phase.new, settings.replay_keep)
         mixture: dict[str, Fraction] = {}
@@ -192,6 +198,7 @@ class Planner:
     def _spec(
         self,
         phase: Phase,
+        stage: StageSettings,
         mixture: dict[str, Fraction],
         steps: int,
         experts: int | None,
@@ -200,8 +207,14 @@ class Planner:
     ) -> RunSpec:
         check_parts(self.settings, phase.stage)
         modalities = (*phase.seen, *phase.new)
-        meaning = self._meaning(phase, modalities, mixture, steps, experts, parent)
+        above = parent.identity if parent else None
+        meaning = common_meaning(self.settings, self.book, phase, stage, mixture, steps, above)
         meaning["stage"][1]["train"] = train
+        if stage.backbone is not None:
+            meaning |= backbone_meaning(self.settings, modalities)
+        else:
+            adapters = trains_adapters(train) or (parent is not None and parent.adapters)
+            meaning |= aligned_meaning(self.settings, phase, modalities, experts, adapters)
         full = identity(meaning)
         return RunSpec(
             name=run_name(phase.stage, phase.new or (modalities if phase.stage == "instruct" else ()), full),
@@ -216,47 +229,5 @@ class Planner:
             parent=parent,
             meaning=meaning,
             train=train,
+            stage_settings=stage,
         )
-
-    def _meaning(
-        self,
-        phase: Phase,
-        modalities: tuple[str, ...],
-        mixture: dict[str, Fraction],
-        steps: int,
-        experts: int | None,
-        parent: RunSpec | None,
-    ) -> dict[str, Any]:
-        """Every setting that changes the run's results; not devices, workers, loggers, paths."""
-        settings, stage = self.settings, self.settings.stages[phase.stage]
-        meaning = {
-            "format": FORMAT,
-            "stage": [phase.stage, stage.model_dump(exclude={"parts"})],
-            "steps": steps,
-            "mixture": {name: str(share) for name, share in mixture.items()},
-            "recipes": {name: self.book.meaning(name) for name in mixture},
-            "order": [settings.data.block, settings.data.window, settings.data.max_bad_share],
-            "precision": settings.trainer.precision,
-            "seed": settings.seed,
-            "parent": parent.identity if parent else None,
-        }
-        own = {name: settings.modalities[name].model_dump(by_alias=True) for name in modalities}
-        own = {n: {k: v for k, v in values.items() if v != LATER.get(k, ...)} for n, values in own.items()}
-        untold = ("title", "recipes", "display")
-        if stage.backbone is not None:
-            kept = {"language_model", "text_tokenizer"} | ({"encoders"} if modalities else set())
-            read = {
-                name: {key: values[key] for key in ("decoder", "augment", "tokenizer") if key in values}
-                for name, values in own.items()
-            }
-            return meaning | {"model": settings.model.model_dump(include=kept), "modalities": read}
-        return meaning | {
-            "new": list(phase.new),
-            "seen": list(phase.seen),
-            "experts": experts,
-            "noise": settings.curriculum.expert_noise,
-            "model": settings.model.model_dump(exclude={"name", "backbones", "make_missing"}),
-            "modalities": {n: {k: v for k, v in o.items() if k not in untold} for n, o in own.items()},
-            "evaluation": settings.evaluation.model_dump(exclude={"batch_size"}),
-            "measured": [list(settings.data.pairs), settings.data.text_loss],
-        }

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from modalign.errors import ModalignError
-from modalign.models.parts import declared_parts, match, parts
-from modalign.models.shards import local, whole
+from modalign.models.parts import ADAPTERS, declared_parts, match, part_of, parts
+from modalign.models.shards import whole
+
+HALF = (torch.bfloat16, torch.float16)
 
 
 class FreezableModule(nn.Module):
@@ -24,8 +26,9 @@ class FreezableModule(nn.Module):
     def train(self, mode: bool = True) -> FreezableModule:
         """As usual, but frozen parts stay in eval mode."""
         super().train(mode)
-        for part in self.frozen_parts:
-            self.get_submodule(part).train(False)
+        for name, module in self.named_modules():
+            if part_of(name) in self.frozen_parts:
+                module.training = False
         return self
 
 
@@ -41,27 +44,40 @@ class FreezePlan:
         known = parts(model)
         parameters = dict(model.named_parameters())
         for name in self.frozen:
-            _set_requires_grad((parameters[p] for p in known[name]), False)
+            _freeze(parameters[p] for p in known[name])
         for name in self.trains:
-            _set_requires_grad((parameters[p] for p in known[name]), True)
+            _unfreeze((parameters[p] for p in known[name]), name)
         model.frozen_parts = self.frozen
         model.train(model.training)
 
 
 @torch.no_grad()
 def keep_in_float32(model: nn.Module) -> list[str]:
-    """Give what trains master weights in float32, whatever it was loaded in; returns the names that were changed."""
+    """Give what trains master weights in float32, whatever it was loaded in; returns the names that were changed.
+
+    A step of 1e-5 is lost on a bfloat16 weight: half precision is for what is frozen.
+    """
     changed = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+        if parameter.requires_grad and parameter.dtype in HALF:
             parameter.data = parameter.data.float()
             changed.append(name)
     return changed
 
 
-def _set_requires_grad(parameters: Iterable[nn.Parameter], value: bool) -> None:
+def _freeze(parameters: Iterable[nn.Parameter]) -> None:
     for parameter in parameters:
-        parameter.requires_grad_(value)
+        parameter.requires_grad_(False)
+
+
+def _unfreeze(parameters: Iterable[nn.Parameter], part: str) -> None:
+    for parameter in parameters:
+        if not parameter.is_floating_point():
+            raise ModalignError(
+                f"{part} cannot train: its weights are kept in few bits (model.language_model.bits); "
+                f"train {ADAPTERS} instead, or set bits=null"
+            )
+        parameter.requires_grad_(True)
 
 
 def plan_freeze(model: nn.Module, selectors: Sequence[str]) -> FreezePlan:
@@ -78,16 +94,15 @@ def frozen_digest(model: nn.Module, names: Iterable[str], judge: bool = True) ->
 
     Of a sharded model every process has to ask, so that tensors are whole; one that is no `judge` gets nothing.
     """
-    digests = {}
-    for name in names:
-        state = hashlib.sha256()
-        for key, shard in sorted(model.get_submodule(name).state_dict().items()):
-            tensor = whole(shard.detach())
-            if judge:
-                state.update(key.encode())
-                state.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        digests[name] = state.hexdigest()
-    return digests if judge else {}
+    states = {name: hashlib.sha256() for name in names}
+    for key, shard in sorted(model.state_dict().items()):
+        if (state := states.get(part_of(key))) is None:
+            continue
+        tensor = whole(shard.detach())
+        if judge:
+            state.update(key.encode())
+            state.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {name: state.hexdigest() for name, state in states.items()} if judge else {}
 
 
 class GradientProof:

@@ -6,17 +6,16 @@ Letters: B samples, T positions, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
-from modalign.errors import ModalignError, unknown_name
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from modalign.errors import ModalignError
+from modalign.models.adapters import LoraSettings, hide_base_layers, insert_lora, restore_base_layers
+from modalign.models.pretrained import dtype_of, from_scratch, load_weights
 
 
 class CausalLanguageModel(nn.Module):
@@ -25,6 +24,9 @@ class CausalLanguageModel(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        # Weights keep their names whether or not adapters are around them, in checkpoints and in lineages.
+        self.register_state_dict_post_hook(hide_base_layers)
+        self.register_load_state_dict_pre_hook(restore_base_layers)
 
     @property
     def embedding_rows(self) -> Float[Tensor, "V D"]:
@@ -127,32 +129,29 @@ def _until_end(ids: list[int], ends: set[int]) -> list[int]:
 
 
 def load_language_model(
-    source: str | Mapping[str, Any], dtype: str = "float32", attention: str = "sdpa"
+    source: str | Mapping[str, Any],
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    architecture: Mapping[str, Any] | None = None,
+    bits: int | None = None,
+    lora: Mapping[str, Any] | None = None,
 ) -> CausalLanguageModel:
     """A language model by name or local folder, or from scratch by a configuration with its `model_type`.
 
-    Nothing is fetched unless `source` is a name that is no local folder.
+    Nothing is fetched unless `source` is a name that is no local folder. `architecture` is the configuration that
+    `source` must turn out to have, from which sizes are known without its weights. `bits` (8 or 4) keeps frozen weights
+    small; `lora` (rank, alpha, dropout, targets) inserts adapters as the part `llm.lora`.
     """
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES, "the language model")
-    if not isinstance(source, str):
-        return CausalLanguageModel(_from_scratch(dict(source), DTYPES[dtype], attention))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[dtype], attn_implementation=attention, local_files_only=Path(source).is_dir()
+    kind = dtype_of(dtype, "the language model")
+    if isinstance(source, str):
+        model = load_weights(source, kind, attention, architecture, bits)
+    elif bits is not None:
+        raise ModalignError(
+            f"model.language_model.bits={bits}: only weights that are read can be kept in few bits, and this language "
+            f"model is made from scratch: name a folder or a repository as model.language_model.source"
         )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ModalignError(f"cannot load the language model '{source}': {first}") from error
+    else:
+        model = from_scratch(source, kind, attention)
+    if lora is not None:
+        insert_lora(model, LoraSettings.of(lora))
     return CausalLanguageModel(model)
-
-
-def _from_scratch(config: dict[str, Any], dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    if "model_type" not in config:
-        raise ModalignError("a language model from scratch needs its model_type (llama, qwen2, …) in its configuration")
-    kind = config.pop("model_type")
-    try:
-        settings = AutoConfig.for_model(kind, **config)
-    except ValueError as error:
-        raise ModalignError(f"transformers knows no language model of type '{kind}'") from error
-    return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attention)

@@ -16,11 +16,16 @@ from modalign.models.shards import like
 
 # tokenizers.audio, positions.audio, encoders.clip, projectors.upm.experts.0; fusion and llm are one part each.
 _WORDS = {"tokenizers": 2, "positions": 2, "encoders": 2, "projectors": 4}
+# Adapters lie inside the language model, each beside the map that it adapts, and are a part of their own all the same.
+ADAPTERS = "llm.lora"
+_ADAPTER_WORD = "lora_"
 
 
 def part_of(name: str) -> str:
     """The part that a parameter or buffer of this name belongs to."""
     words = name.split(".")
+    if words[0] == "llm" and any(word.startswith(_ADAPTER_WORD) for word in words):
+        return ADAPTERS
     return ".".join(words[: _WORDS.get(words[0], 1)])
 
 
@@ -45,8 +50,14 @@ def _is_whole(name: str) -> bool:
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Number of parameters of each part."""
-    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    sizes = {name: _numel(p) for name, p in model.named_parameters()}
     return {part: sum(sizes[n] for n in names) for part, names in parts(model).items()}
+
+
+def _numel(parameter: nn.Parameter) -> int:
+    """Its numbers; of a weight in four bits, two of which share a byte, the state says how many they are."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
 
 
 def match(selector: str, known: Iterable[str]) -> list[str]:

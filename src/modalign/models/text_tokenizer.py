@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from modalign.errors import ModalignError
+from modalign.models.hub import telling_hub
 
 
 class TextTokenizer:
@@ -47,10 +47,7 @@ def load_text_tokenizer(
     named = {"bos_token": bos_token, "eos_token": eos_token, "pad_token": pad_token}
     chosen = {name: token for name, token in named.items() if token is not None}
     path = Path(source)
-    try:
+    with telling_hub("the text tokenizer", source, "model.text_tokenizer"):
         if path.suffix == ".json":
             return TextTokenizer(PreTrainedTokenizerFast(tokenizer_file=str(path), **chosen))
         return TextTokenizer(AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), **chosen))
-    except Exception as error:  # the tokenizers library raises bare Exception for a file that it cannot read
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModalignError(f"cannot load the text tokenizer '{source}': {first}") from error

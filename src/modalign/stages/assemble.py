@@ -9,11 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from modalign.config.build import build
+from modalign.config.meaning import ADAPTER_SETTING
 from modalign.config.schema import ModalitySettings, Settings
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.aligned import AlignedModel
 from modalign.models.aligned import Path as ModalityPath
 from modalign.models.contrast import ContrastiveModel
+from modalign.models.language_model import CausalLanguageModel
 from modalign.models.positions import Positions
 from modalign.models.start_values import (
     Copied,
@@ -27,12 +29,19 @@ from modalign.models.text_tokenizer import TextTokenizer, load_text_tokenizer
 
 
 def build_model(
-    settings: Settings, modalities: Sequence[str], num_experts: int | None, text_tokenizer: TextTokenizer
+    settings: Settings,
+    modalities: Sequence[str],
+    num_experts: int | None,
+    text_tokenizer: TextTokenizer | None,
+    adapters: bool = False,
 ) -> AlignedModel:
-    """The aligned model for `modalities`, with fresh weights; `num_experts` overrides the projectors' own number."""
+    """The aligned model for `modalities`: weights that the configuration names, the rest fresh.
+
+    `num_experts` overrides the projectors' own number; `adapters` puts the declared ones into the language model.
+    """
     declared = {name: settings.modalities[name] for name in modalities}
-    language_model = build(settings.model.language_model, "model.language_model")
-    if text_tokenizer.vocab_size > language_model.vocab_size:
+    language_model = build_language_model(settings, adapters)
+    if text_tokenizer is not None and text_tokenizer.vocab_size > language_model.vocab_size:
         raise ModalignError(
             f"the text tokenizer has {text_tokenizer.vocab_size} tokens, the language model embeds "
             f"{language_model.vocab_size}: set model.language_model.source.vocab_size or another text_tokenizer"
@@ -64,6 +73,14 @@ def build_model(
         language_model=language_model,
         text_tokenizer=text_tokenizer,
     )
+
+
+def build_language_model(settings: Settings, adapters: bool = False) -> CausalLanguageModel:
+    """The language model; its adapters (`lora`) only where a run has come to the stage that trains them."""
+    target = settings.model.language_model
+    if not adapters:
+        target = {key: value for key, value in target.items() if key != ADAPTER_SETTING}
+    return build(target, "model.language_model")
 
 
 def build_tokenizers(declared: Mapping[str, ModalitySettings]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from modalign.callbacks.progress import StageProgress
 from modalign.callbacks.validation import ModalityValidation
 from modalign.callbacks.wandb_dashboard import WandbDashboard
 from modalign.config.processes import engine_of
+from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.models.blocks import experts, large_blocks, recompute, repeated_blocks
@@ -58,6 +59,11 @@ class Engine:
         self.plain = plain
         self.ranks = ranks
         self.step = 0
+
+    @property
+    def stage(self) -> StageSettings:
+        """The stage's settings as this phase has them."""
+        return self.spec.stage_settings or self.settings.stages[self.spec.stage]
 
     def fit(self, module: StageModule, data: CurriculumData) -> StepCheckpoints:
         """Train to the last step, or to where a signal asks to stop; tells which in the returned callback."""
@@ -114,7 +120,7 @@ class Engine:
             write_manifest(self.folder.path, manifest)
 
     def _trainer(self, callbacks: list[pl.Callback]) -> pl.Trainer:
-        trainer, stage = self.settings.trainer, self.settings.stages[self.spec.stage]
+        trainer = self.settings.trainer
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         made = pl.Trainer(
             accelerator=trainer.accelerator,
@@ -124,8 +130,8 @@ class Engine:
             precision=trainer.precision,
             max_steps=self.spec.steps,
             max_epochs=-1,
-            accumulate_grad_batches=stage.slices_per_step,
-            gradient_clip_val=stage.optimizer.clip,
+            accumulate_grad_batches=self.stage.slices_per_step,
+            gradient_clip_val=self.stage.optimizer.clip,
             callbacks=callbacks,
             plugins=[PartCheckpointIO(self.spec.steps), RanksEnvironment(self.ranks)],
             logger=False,
@@ -143,7 +149,7 @@ class Engine:
 
     def _validation_batches(self, collator: Collator) -> dict[str, list[Batch]]:
         """A few fixed batches of each recipe's val split, without randomness."""
-        stage = self.settings.stages[self.spec.stage]
+        stage = self.stage
         batches: dict[str, list[Batch]] = {}
         for name in self.spec.recipes:
             if not self.sources.book.num_samples(name, "val"):

@@ -47,7 +47,7 @@ def load_run(folder: Path, settings: Settings | None = None) -> LoadedRun:
     spec = spec_of(manifest)
     tokenizer = find_text_tokenizer(settings, [ancestor.path for ancestor in chain])
     torch.manual_seed(manifest.seed)
-    model = build_model(settings, spec.modalities, spec.num_experts, tokenizer)
+    model = build_model(settings, spec.modalities, spec.num_experts, tokenizer, spec.adapters)
     fill(model, load_assembled(folder), from_elsewhere(settings), manifest.name)
     model.eval().requires_grad_(False)
     return LoadedRun(RunFolder(folder), manifest, settings, spec, model.to(_device(settings)))

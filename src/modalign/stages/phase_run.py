@@ -59,7 +59,7 @@ class PhaseRun:
     @property
     def stage(self) -> StageSettings:
         """The stage's settings."""
-        return self.sources.settings.stages[self.spec.stage]
+        return self.spec.stage_settings or self.sources.settings.stages[self.spec.stage]
 
     def __call__(self) -> Manifest:
         """Do whatever of the run is not done yet; the folder is locked meanwhile. The first process writes for all."""
@@ -140,7 +140,7 @@ class PhaseRun:
         if self.stage.template == "contrast":
             encoder = str(self.stage.backbone).removeprefix("encoders.")
             return build_contrastive(settings, spec.seen[0], encoder, tokenizer), []
-        model = build_model(settings, spec.modalities, spec.num_experts, tokenizer)
+        model = build_model(settings, spec.modalities, spec.num_experts, tokenizer, spec.adapters)
         if not any(name.startswith("projectors.") for name in inherited):
             inherited_llm = {k: v for k, v in inherited.items() if k.startswith("llm.")}
             model.load_state_dict(inherited_llm, strict=False)
@@ -194,7 +194,8 @@ class PhaseRun:
         template = template_of(stage)
         sources = {name: self.sources.source(name, "train", template, stage) for name in self.spec.recipes}
         tokenizer = model.text_tokenizer
-        collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, settings.model.max_text_tokens)
+        longest = stage.max_text_tokens or settings.model.max_text_tokens
+        collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, longest)
         return CurriculumData(
             sources,
             self.spec.shares,

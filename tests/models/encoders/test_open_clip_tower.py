@@ -99,3 +99,35 @@ def test_no_encoder_adds_positions_and_nothing_else():
     tokens, table = torch.randn(2, 4, 8), torch.randn(5, 8)
     torch.testing.assert_close(NoEncoder()(tokens, table), tokens + table[1:])
     assert NoEncoder()(tokens) is tokens
+
+
+def test_a_name_is_built_without_weights_and_without_its_text_side():
+    with torch.device("meta"):
+        tower = OpenClipTower("ViT-B-32-quickgelu")
+    assert (tower.width, tower.num_patches) == (768, 49)
+
+
+def test_a_frozen_tower_may_be_kept_in_half_precision(make_tower):
+    tower = OpenClipTower({"embed_dim": 8, "vision_cfg": VISION}, dtype="bfloat16").eval()
+    assert tower(torch.randn(2, 4, 16)).dtype == torch.bfloat16
+
+
+def test_an_encoder_without_the_expected_tower_is_told_in_one_line():
+    with pytest.raises(ModalignError, match=r"is timm's vit_base_patch16_siglip_224: use .*TimmTower"):
+        OpenClipTower("ViT-B-16-SigLIP2")
+    with pytest.raises(ModalignError, match=r"unknown pretrained 'openal' in the encoder ViT-L-14.*did you mean 'openai'"):
+        OpenClipTower("ViT-L-14-quickgelu", "openal")
+
+
+def test_a_file_of_another_clip_is_told_in_one_line(tmp_path):
+    save_file(open_clip.CLIP(8, VISION, TEXT).state_dict(), tmp_path / "clip.safetensors")
+    wide = {**VISION, "width": 32, "head_width": 8}
+    with pytest.raises(ModalignError, match=r"has shape \(16,\), the tower's is \(32,\)"):
+        OpenClipTower({"embed_dim": 8, "vision_cfg": wide}, str(tmp_path / "clip.safetensors"))
+    torch.save(open_clip.CLIP(8, VISION, TEXT).state_dict(), tmp_path / "clip.pt")
+    with pytest.raises(ModalignError, match=r"cannot load the encoder 'RN50 .*clip\.pt'") as told:
+        OpenClipTower("RN50", str(tmp_path / "clip.pt"))
+    assert "\n" not in str(told.value)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "clip.safetensors").read_bytes()[:200])
+    with pytest.raises(ModalignError, match=r"cannot load the encoder '.*cut\.safetensors'"):
+        OpenClipTower({"embed_dim": 8, "vision_cfg": VISION}, str(tmp_path / "cut.safetensors"))

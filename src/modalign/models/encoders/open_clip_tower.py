@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -18,7 +18,9 @@ from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from modalign.errors import ModalignError
+from modalign.errors import ModalignError, unknown_name
+from modalign.models.hub import telling_hub
+from modalign.models.pretrained import dtype_of
 
 # Towers from scratch need some text tower to be built beside; it is dropped at once.
 _NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
@@ -28,13 +30,16 @@ class OpenClipTower(nn.Module):
     """Class token, positions, ln_pre, blocks, ln_post on every token; no projection.
 
     `architecture` is an open_clip name or its configuration (embed_dim, vision_cfg, quick_gelu); `pretrained` one of
-    open_clip's tags, a safetensors file of a CLIP or of its tower, or None. Gradients flow through to the tokens.
+    open_clip's tags, a file (safetensors of a CLIP or of its tower, or whatever open_clip reads), or None. A tower that
+    stays frozen may be kept in half precision (`dtype`). Gradients flow through to the tokens.
     """
 
     patch_weight: Tensor
     projection: Tensor | None
 
-    def __init__(self, architecture: str | Mapping[str, Any], pretrained: str | None = None) -> None:
+    def __init__(
+        self, architecture: str | Mapping[str, Any], pretrained: str | None = None, dtype: str = "float32"
+    ) -> None:
         super().__init__()
         from_file = pretrained is not None and Path(pretrained).suffix == ".safetensors"
         visual = _build_visual(architecture, None if from_file else pretrained)
@@ -49,7 +54,10 @@ class OpenClipTower(nn.Module):
         self.register_buffer("patch_weight", visual.conv1.weight.detach().clone())
         self.register_buffer("projection", None if visual.proj is None else visual.proj.detach().clone())
         if from_file:
-            self.load_clip(load_file(str(pretrained)), str(pretrained))
+            with telling_hub("the encoder", str(pretrained), "model.encoders"):
+                self.load_clip(load_file(str(pretrained)), str(pretrained))
+        if dtype != "float32":
+            self.to(dtype_of(dtype, "the encoder"))
 
     def forward(
         self, tokens: Float[Tensor, "N L D"], positions: Float[Tensor, "L1 D"] | None = None
@@ -116,24 +124,39 @@ def tower_to_clip(name: str) -> str:
 
 
 def _build_visual(architecture: str | Mapping[str, Any], pretrained: str | None) -> VisionTransformer:
-    if isinstance(architecture, str):
-        model = _build_named(architecture, pretrained)
+    config = _named_config(architecture) if isinstance(architecture, str) else architecture
+    if "timm_model_name" in config.get("vision_cfg", {}):
+        raise ModalignError(
+            f"the vision tower of {architecture} is timm's {config['vision_cfg']['timm_model_name']}: "
+            f"use modalign.models.encoders.timm_tower.TimmTower with that architecture"
+        )
+    if isinstance(architecture, str) and pretrained is not None:
+        visual = _load_named(architecture, pretrained).visual
     else:
-        config = {"text_cfg": _NO_TEXT, **architecture}
+        wanted = {"text_cfg": _NO_TEXT, **config}
         try:
-            model = open_clip.CLIP(**config)
+            visual = open_clip.CLIP(**wanted).visual
         except (TypeError, AssertionError) as error:
-            raise ModalignError(f"open_clip cannot build a CLIP from {sorted(config)}: {error}") from error
-    visual = model.visual
+            raise ModalignError(f"open_clip cannot build a CLIP from {sorted(wanted)}: {error}") from error
     if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
         raise ModalignError(f"the vision tower of {architecture} is no plain vision transformer; choose a ViT")
     return visual
 
 
-def _build_named(name: str, pretrained: str | None) -> nn.Module:
+def _named_config(name: str) -> dict[str, Any]:
+    """What builds the vision tower of a named model, without its text side and without weights."""
     if name not in open_clip.list_models():
         nearest = ", ".join(difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.0))
         raise ModalignError(f"unknown open_clip model '{name}': nearest are {nearest} (open_clip.list_models has all)")
+    config = open_clip.get_model_config(name)
+    return {key: config[key] for key in ("embed_dim", "vision_cfg", "quick_gelu") if key in config}
+
+
+def _load_named(name: str, pretrained: str) -> open_clip.CLIP:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained not in tags and not Path(pretrained).is_file():
+        raise unknown_name("pretrained", pretrained, tags, f"the encoder {name} (a tag of open_clip's, or a file)")
     # OpenAI's weights were trained with QuickGELU; open_clip only warns where the name says plain GELU.
-    quick = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu")) if pretrained else False
-    return open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick)
+    quick = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu"))
+    with telling_hub("the encoder", f"{name} {pretrained}", "model.encoders"):
+        return cast(open_clip.CLIP, open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=quick))

@@ -14,8 +14,8 @@ from torch import Tensor
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.aligned import AlignedModel
 from modalign.models.encoders.open_clip_tower import OpenClipTower
-from modalign.models.language_model import DTYPES
 from modalign.models.parts import copy_tensors
+from modalign.models.pretrained import DTYPES
 from modalign.models.projectors.blocks import Expert
 from modalign.models.projectors.upm import UniversalProjector
 from modalign.models.published.build import build_published

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.aligned import AlignedModel
-from modalign.models.language_model import DTYPES
 from modalign.models.parts import copy_tensors, part_of
+from modalign.models.pretrained import DTYPES
 from modalign.models.published.build import build_published
 from modalign.models.published.files import default_dtype, read_state, to_ours, to_released, write_state
 from modalign.models.published.names import BESIDE, entries

@@ -1,0 +1,72 @@
+"""What goes wrong between a name in the configuration and weights in memory, told in one line with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from modalign.errors import ModalignError
+
+LONGEST = 300  # characters of a library's own words
+UNREACHED = (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError, TimeoutError)
+# In this order: a gated repository is also one that was not found, and a file missing here is also a missing file.
+REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (
+        (GatedRepoError,),
+        "its weights are gated: accept the licence on its page, then give your token (HF_TOKEN, or `hf auth login`)",
+    ),
+    (
+        UNREACHED,
+        "the hub cannot be reached and no copy is in its cache: connect once, or name a local folder or file",
+    ),
+    (
+        (RepositoryNotFoundError,),
+        "the hub has no such repository, or a private one (HF_TOKEN): mend the name, or name a local folder",
+    ),
+    ((EntryNotFoundError,), "the repository lacks a file that this kind of model has: it is another kind of model"),
+    ((HFValidationError,), "this is neither a local folder nor a name on the hub (owner/name)"),
+    ((HfHubHTTPError,), "the hub answered with an error: try again later, or name a local folder"),
+)
+
+
+@contextmanager
+def telling_hub(what: str, name: str, key: str) -> Iterator[None]:
+    """Errors of loading `what` (in words) called `name` by the setting `key` become one line."""
+    try:
+        yield
+    except ModalignError:
+        raise
+    except Exception as error:  # each library raises its own kinds, and wraps the hub's in them
+        raise ModalignError(f"cannot load {what} '{name}' ({key}): {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The reason of the innermost known error, or what the outermost says."""
+    chain = list(_chain(error))
+    for kinds, told in REASONS:
+        if any(isinstance(one, kinds) for one in chain) or (kinds is UNREACHED and any(map(_transport, chain))):
+            return told
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if not line.startswith("Error(s) in loading")), type(error).__name__)
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
+
+
+def _transport(error: BaseException) -> bool:
+    """Whether an HTTP client never got an answer; by name, since which client the hub's library uses is its own affair."""
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
