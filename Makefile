@@ -16,7 +16,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modalign needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned packages into $(VENV) (a few minutes, about 6 GB, once)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,wandb,slurm,dev]' 2> >(grep -v '^WARNING: Location' >&2)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,quantized,wandb,slurm,dev]' 2> >(grep -v '^WARNING: Location' >&2)
 	@rm -f $(VENV)/.stamp-*; touch $@
 
 setup: $(STAMP) ## Make the virtual environment

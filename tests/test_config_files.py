@@ -40,7 +40,8 @@ CHOICES = [
 ]
 # A group inside a group belongs to one model; its options are chosen beside it.
 NESTED = {
-    path: ("model=onellm_7b", f"{path.parent.relative_to(CONF)}={path.stem}") for path in sorted(CONF.glob("model/*/*.yaml"))
+    path: ("model=onellm_7b", f"{path.parent.relative_to(CONF)}={path.stem}")
+    for path in sorted(CONF.glob("model/*/*.yaml"))
 } | {
     path: ("model=onellm_7b", f"stages@stages.{path.stem}={path.parent.name}/{path.stem}")
     for path in sorted(CONF.glob("stages/*/*.yaml"))

@@ -24,6 +24,11 @@ CASES = {
         ("stage=instruct", "modality=[image]"), 2,
         ("logger=wandb", "logger.mode=offline", f"+modalities.image.display.api_key={SECRET}"),
     ),
+    "adapters that drop out": (
+        ("stage=instruct", "modality=[image]", "stages.instruct.train=[llm.lora]",
+         "model.language_model.lora={rank: 2, dropout: 0.2}"),
+        2, (),
+    ),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Full size on no device: parameters by part beside those of the released code, and every language model and encoder."""
+"""Full size on no device: parameters by part beside the released code's, every language model and encoder."""
 
 from __future__ import annotations
 
@@ -113,5 +113,7 @@ def test_sizes_that_nobody_here_knows_are_asked_for(tmp_path, monkeypatch):
     settings, _ = compose_settings(
         ("model=onellm_7b", "model.language_model.source=somebody/some-model", "model.language_model.architecture=null")
     )
-    with pytest.raises(ModalignError, match=r"language model's configuration 'somebody/some-model' .*name a local folder"):
+    with pytest.raises(
+        ModalignError, match=r"configuration 'somebody/some-model' .*name a local folder"
+    ):
         skeleton(settings, ("image",))

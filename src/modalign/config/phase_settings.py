@@ -11,7 +11,7 @@ from modalign.errors import ModalignError
 
 
 def changes_of(settings: Settings, phase: Phase, groups: Groups) -> PhaseChanges:
-    """What the configured curriculum's group of the phase's first new modality changes; nothing where it says nothing."""
+    """What the curriculum's group of the phase's first new modality changes; nothing where nobody says."""
     name = settings.curriculum.name
     told = settings.stages[phase.stage].phases.get(name)
     if told is None or not phase.new:

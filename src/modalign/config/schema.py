@@ -70,7 +70,7 @@ class ModalitySettings(Strict):
 
 
 class TowerSettings(Strict):
-    """What a set's modality files read of the chosen encoder, by interpolation: they are written once for all of them."""
+    """What a set's modality files read of the chosen encoder, by interpolation: one set of files for all encoders."""
 
     encoder: str
     width: PositiveInt

@@ -147,8 +147,9 @@ class Planner:
         else:
             mixture, steps = self._instruct_mixture(phase), self._steps(phase.stage)
         first = phase.parent is None and self.settings.curriculum.first_phase_experts
-        # More experts than the parent has would change what earlier modalities say.
-        experts = parent.num_experts if train == NEW and parent else first or None
+        # More experts than the parent has would change what earlier modalities say, and a phase without a new one would
+        # copy experts that it neither trains nor keeps.
+        experts = parent.num_experts if parent and (train == NEW or not phase.new) else first or None
         return self._spec(phase, settings, mixture, steps, experts, parent, train)
 
     def _trains(self, phase: Phase, settings: StageSettings, requested: bool) -> tuple[str, ...] | str:

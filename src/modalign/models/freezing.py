@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modalign.errors import ModalignError
 from modalign.models.parts import ADAPTERS, declared_parts, match, part_of, parts
-from modalign.models.shards import whole
+from modalign.models.shards import local, whole
 
 HALF = (torch.bfloat16, torch.float16)
 

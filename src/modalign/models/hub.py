@@ -62,7 +62,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _transport(error: BaseException) -> bool:
-    """Whether an HTTP client never got an answer; by name, since which client the hub's library uses is its own affair."""
+    """Whether an HTTP client never got an answer; by name, since the hub's library changes clients."""
     return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 

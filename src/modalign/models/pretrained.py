@@ -53,7 +53,7 @@ def load_weights(
 
 
 def architecture_of(source: str, stated: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The configuration of a language model without its weights: of its folder, else as stated, else of the hub's cache.
+    """A language model's configuration without its weights: of its folder, else as stated, else of the hub's cache.
 
     Nothing is fetched; ModalignError where nobody here knows it.
     """
@@ -82,13 +82,13 @@ def _require_sizes(source: str, config: PreTrainedConfig, architecture: Mapping[
         found = getattr(config, key, stated)
         if isinstance(stated, int | str) and found != stated:
             raise ModalignError(
-                f"the language model '{source}' has {key} {found}, but model.language_model.architecture says {stated}: "
-                f"choose the model/language_model that fits it, or set model.language_model.architecture=null"
+                f"the language model '{source}' has {key} {found}, but model.language_model.architecture says "
+                f"{stated}: choose the model/language_model that fits it, or set model.language_model.architecture=null"
             )
 
 
 def _require_whole(source: str, report: Mapping[str, Any]) -> None:
-    """transformers fills what a checkpoint lacks, or has in another shape, with random numbers; here that is an error."""
+    """transformers fills what a checkpoint lacks, or has in another shape, with random numbers: an error here."""
     for name, there, wanted in sorted(report["mismatched_keys"]):
         raise ModalignError(
             f"the language model '{source}': tensor {name} has shape {tuple(there)}, its config.json asks for "

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 import lightning.pytorch as pl
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from modalign.curriculum.schedule import SliceSchedule
@@ -82,6 +83,8 @@ class CurriculumData(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             prefetch_factor=4 if self.workers else None,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            # Its own: a loader draws a seed when it starts, which a resumed run would miss from its dropout's numbers.
+            generator=torch.Generator(),
         )
 
     def consumed(self, steps: int) -> dict[str, int]:

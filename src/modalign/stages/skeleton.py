@@ -16,7 +16,7 @@ from modalign.stages.assemble import build_model
 def skeleton(
     settings: Settings, modalities: Sequence[str], num_experts: int | None = None, adapters: bool = False
 ) -> AlignedModel:
-    """The aligned model on torch's meta device: every tensor has a shape, none has memory; nothing is read or fetched."""
+    """The aligned model on torch's meta device: tensors have shapes and no memory; nothing is read or fetched."""
     with torch.device("meta"):
         return build_model(without_weights(settings), modalities, num_experts, None, adapters)
 

@@ -115,7 +115,9 @@ def test_a_frozen_tower_may_be_kept_in_half_precision(make_tower):
 def test_an_encoder_without_the_expected_tower_is_told_in_one_line():
     with pytest.raises(ModalignError, match=r"is timm's vit_base_patch16_siglip_224: use .*TimmTower"):
         OpenClipTower("ViT-B-16-SigLIP2")
-    with pytest.raises(ModalignError, match=r"unknown pretrained 'openal' in the encoder ViT-L-14.*did you mean 'openai'"):
+    with pytest.raises(
+        ModalignError, match=r"unknown pretrained 'openal' in the encoder ViT-L-14.*did you mean 'openai'"
+    ):
         OpenClipTower("ViT-L-14-quickgelu", "openal")
 
 
@@ -124,10 +126,6 @@ def test_a_file_of_another_clip_is_told_in_one_line(tmp_path):
     wide = {**VISION, "width": 32, "head_width": 8}
     with pytest.raises(ModalignError, match=r"has shape \(16,\), the tower's is \(32,\)"):
         OpenClipTower({"embed_dim": 8, "vision_cfg": wide}, str(tmp_path / "clip.safetensors"))
-    torch.save(open_clip.CLIP(8, VISION, TEXT).state_dict(), tmp_path / "clip.pt")
-    with pytest.raises(ModalignError, match=r"cannot load the encoder 'RN50 .*clip\.pt'") as told:
-        OpenClipTower("RN50", str(tmp_path / "clip.pt"))
-    assert "\n" not in str(told.value)
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "clip.safetensors").read_bytes()[:200])
     with pytest.raises(ModalignError, match=r"cannot load the encoder '.*cut\.safetensors'"):
         OpenClipTower({"embed_dim": 8, "vision_cfg": VISION}, str(tmp_path / "cut.safetensors"))

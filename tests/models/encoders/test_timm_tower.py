@@ -100,8 +100,16 @@ def test_an_encoder_without_the_expected_tower_is_told_in_one_line(tmp_path):
         TimmTower("test_vit", str(tmp_path / "gone.safetensors"))
 
 
-def test_weights_of_another_width_are_told_in_one_line(tmp_path):
-    save_file(timm.create_model("test_vit2", num_classes=0).state_dict(), tmp_path / "vit.safetensors")
-    with pytest.raises(ModalignError, match=r"cannot load the encoder 'test_vit' .*") as told:
-        TimmTower("test_vit", str(tmp_path / "vit.safetensors"))
+def test_weights_of_another_width_or_architecture_are_told_in_one_line(tmp_path):
+    file = str(tmp_path / "vit.safetensors")
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    save_file({**state, "norm.weight": torch.ones(32), "norm.bias": torch.ones(32)}, file)
+    with pytest.raises(ModalignError, match=r"cannot load the encoder 'test_vit' .*size mismatch for norm") as told:
+        TimmTower("test_vit", file)
     assert "\n" not in str(told.value)
+    save_file({name: tensor for name, tensor in state.items() if name != "norm.weight"}, file)
+    with pytest.raises(ModalignError, match=r"lacks 1 tensors, the first is norm\.weight"):
+        TimmTower("test_vit", file)
+    save_file({**state, "blocks.6.attn.qkv.weight": torch.ones(1)}, file)
+    with pytest.raises(ModalignError, match=r"has, unknown to the encoder, 1 tensors, the first is blocks\.6\.attn"):
+        TimmTower("test_vit", file)

@@ -12,6 +12,7 @@ from typing import cast
 import timm
 import torch
 from jaxtyping import Float
+from timm.models import load_state_dict
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -19,9 +20,12 @@ from modalign.errors import ModalignError
 from modalign.models.hub import telling_hub
 from modalign.models.pretrained import dtype_of
 
+# Beginnings of the names of timm's tensors that the tower uses.
+_USED = ("cls_token", "reg_token", "pos_embed", "patch_embed.", "norm_pre.", "blocks.", "norm.")
+
 
 class TimmTower(nn.Module):
-    """Prefix tokens (class, registers; SigLIP has none), positions, blocks and the last norm on every token; no pooling.
+    """Prefix tokens (class, registers; SigLIP has none), positions, blocks, the last norm on every token; no pooling.
 
     `architecture` is one of timm's names without its tag, `pretrained` the tag, a file of weights, or None; `size_px`
     the side of the pictures, for which positions are resampled (None: the architecture's own). Gradients flow through.
@@ -105,13 +109,28 @@ def _build(architecture: str, pretrained: str | None, size_px: int | None) -> Vi
         name = f"{architecture}.{pretrained}"
         if name not in timm.list_pretrained():
             tags = ", ".join(n.split(".", 1)[1] for n in timm.list_pretrained(f"{architecture}.*")) or "none"
-            raise ModalignError(f"unknown pretrained '{pretrained}' for the encoder {architecture}: its tags are {tags}")
+            raise ModalignError(
+                f"unknown pretrained '{pretrained}' for the encoder {architecture}: its tags are {tags}"
+            )
         options["pretrained"] = True
     with telling_hub("the encoder", name, "model.encoders"):
         model = timm.create_model(name, **options)
+        if pretrained is not None and Path(pretrained).is_file():
+            _require_whole(model, pretrained)
     if not isinstance(model, VisionTransformer) or model.pos_embed is None:
         raise ModalignError(
             f"the encoder {architecture} is timm's {type(model).__name__}, no plain vision transformer with a table of "
             f"positions: choose a ViT such as vit_large_patch14_dinov2 or vit_so400m_patch14_siglip_224"
         )
     return model
+
+
+def _require_whole(model: nn.Module, file: str) -> None:
+    """timm leaves what a file lacks as it was drawn, and drops what is too many, with no more than a log line."""
+    given = {name for name in load_state_dict(file, device="cpu") if name.startswith(_USED)}
+    wanted = {name for name in model.state_dict() if name.startswith(_USED)}
+    for names, what in ((wanted - given, "lacks"), (given - wanted, "has, unknown to the encoder,")):
+        if names:
+            raise ModalignError(
+                f"{file} {what} {len(names)} tensors, the first is {min(names)}: another architecture's"
+            )
