@@ -38,7 +38,15 @@ MAY_KNOW = {
     "omegaconf": {"config", "cli", "train"},
     "lightning": {"stages", "callbacks"},
     "wandb": {"callbacks/wandb_dashboard"},
-    "transformers": {"models/language_model", "models/text_tokenizer", "data/sources/derived"},
+    "transformers": {
+        "models/language_model",
+        "models/pretrained",
+        "models/text_tokenizer",
+        "data/sources/derived",
+    },
+    "huggingface_hub": {"models/hub"},
+    "peft": {"models/adapters"},
+    "timm": {"models/encoders/timm_tower"},
     "open_clip": {"models/encoders/open_clip_tower"},
     "webdataset": {"data"},
 }

@@ -127,8 +127,8 @@ class OptimizerChanges(Strict):
 
 
 class PhaseChanges(Strict):
-    """What of a stage's settings one phase of a curriculum has otherwise; `steps` are those of the whole phase, and give way
-    to the stage's own."""
+    """What of a stage's settings one phase of a curriculum has otherwise; `steps` of the whole phase, unless the stage
+    says how many."""
 
     steps: PositiveInt | None = None
     slice_size: PositiveInt | None = None
