@@ -78,3 +78,17 @@ def test_settings_cannot_be_changed_once_they_are_checked():
     settings, _ = compose_settings(())
     with pytest.raises(ValueError, match="frozen"):
         settings.seed = 3
+
+
+def test_a_wrong_name_beside_a_model_of_ones_own_is_told_as_such(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [embedded, _self_]\nname: mine\nmodality_set: embedded\n")
+    with pytest.raises(ModalignError, match="unknown setting 'max_text_token' in model: did you mean"):
+        compose_settings(["model=mine", "model.max_text_token=3"], tmp_path)
+
+
+def test_a_file_of_a_group_that_says_not_where_it_belongs_is_told_its_first_line(tmp_path):
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "mine.yaml").write_text("name: mine\n")
+    with pytest.raises(ModalignError, match=r"must be '# @package plan\.hardware'"):
+        compose_settings(["hardware=mine"], tmp_path)

@@ -56,7 +56,7 @@ class Block:
     @property
     def file(self) -> str:
         """The file that a YAML block is, named in its first line."""
-        first = self.text.removeprefix("# @package _global_\n").partition("\n")[0]
+        first = re.sub(r"^# @package .+\n", "", self.text).partition("\n")[0]
         return first.removeprefix("# ").partition(",")[0].strip() if first.startswith("# ") else ""
 
 
@@ -78,8 +78,10 @@ class Reader:
     folder: Path
     train: object = None
     names: dict = field(default_factory=dict)
+    page: str = ""
 
     def follow(self, page: Path) -> None:
+        self.page = page.name
         for block in blocks_of(page):
             try:
                 getattr(self, f"do_{block.language}")(block)
@@ -175,6 +177,8 @@ class Reader:
         elif verb in DATA_VERBS:
             generated = verb == "world" or any(word.startswith("world_") for word in arguments)
             small = ["--world", "tiny"] if generated and "--world" not in arguments else []
+            # What runs would cost is worked out where a page is about that.
+            small += ["--runs"] if verb == "plan" and self.page != "plan.md" and "--runs" not in arguments else []
             assert run_verb(verb, [*arguments, *small]) == 0
         elif (self.folder / arguments[0]).exists() and "--world" not in arguments:
             self.lay_out(arguments)

@@ -42,18 +42,21 @@ def check(config: DictConfig) -> tuple[Settings, dict[str, Any]]:
 
 def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """Hydra's composition with every modality file of the model's set, errors translated."""
-    searchpath = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
-        offer_modalities(arguments, config_dir)
-        overrides = [*searchpath, *arguments]
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            return compose("config", overrides=overrides)
+        return _composed(arguments, config_dir)
     except (HydraException, OmegaConfBaseException) as error:
         raise _translated(error, arguments, config_dir) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{mark.name} line {mark.line + 1}" if mark else "a file of the configuration"
         raise ModalignError(f"{where} is not valid YAML: {error.problem or error.context}") from None
+
+
+def _composed(arguments: Sequence[str], config_dir: Path | None) -> DictConfig:
+    searchpath = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    offer_modalities(arguments, config_dir)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("config", overrides=[*searchpath, *arguments])
 
 
 def offer_modalities(arguments: Sequence[str], config_dir: Path | None = None) -> None:
@@ -132,12 +135,12 @@ def _translated(error: Exception, arguments: Sequence[str], config_dir: Path | N
         )
     if found := re.search(r"Could not override '([^']+)'|full_key: (\S+)|Key '([^']+)' is not in struct", text):
         key = next(part for part in found.groups() if part)
-        return _unknown_key(key, arguments)
+        return _unknown_key(key, arguments, config_dir)
     return ModalignError(f"configuration: {first_line(error)}")
 
 
-def _unknown_key(key: str, arguments: Sequence[str]) -> ModalignError:
-    known = setting_names(arguments)
+def _unknown_key(key: str, arguments: Sequence[str], config_dir: Path | None) -> ModalignError:
+    known = setting_names(arguments, config_dir)
     if key in known:  # the setting is there: what is not is a name inside the mapping that it was given
         key = _inside(key, arguments, known)
     leaf = key.rsplit(".", 1)[-1]
@@ -181,13 +184,11 @@ def _kind_at(room: str) -> Any:
     return kind
 
 
-def setting_names(arguments: Sequence[str]) -> list[str]:
+def setting_names(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
     """Dotted names of all settings, composed without the value overrides of `arguments`."""
-    groups = [a for a in arguments if (conf_folder() / a.partition("=")[0]).is_dir()]
+    groups = [a for a in arguments if any((root / a.partition("=")[0]).is_dir() for root in _roots(config_dir))]
     try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            offer_modalities(groups)
-            config = compose("config", overrides=groups)
+        config = _composed(groups, config_dir)
     except (HydraException, OmegaConfBaseException):
         return []
     return list(_dotted(OmegaConf.to_container(config, resolve=False)))
@@ -208,13 +209,19 @@ def _told(error: ValidationError, plain: dict[str, Any]) -> str:
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
         if len(place) == 1 and isinstance(plain.get(place[0]), dict) and options(place[0]):
-            return f"{place[0]}=…: the first line of the file that it names must be '# @package _global_'"
+            return f"{place[0]}=…: the first line of the file that it names must be '{_header(place[0])}'"
         siblings = _siblings(place)
         return str(unknown_name("setting", place[-1], siblings, ".".join(place[:-1]) or "the configuration"))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     given = "" if first["type"] == "missing" else f", got {first['input']!r}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     return f"{name}: {message[0].lower() + message[1:]}{given}{more}"
+
+
+def _header(group: str) -> str:
+    """The first line of the group's shipped files, which says where their settings belong."""
+    first = (conf_folder() / group / f"{options(group)[0]}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first if first.startswith("# @package") else "# @package _global_"
 
 
 def _siblings(place: list[str]) -> list[str]:

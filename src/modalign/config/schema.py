@@ -12,6 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Target = dict[str, Any]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 """One name or a list of them."""
+Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 
 
 class Strict(BaseModel):
@@ -217,7 +218,7 @@ class TrainerSettings(Strict):
     engine: Literal["auto", "single", "ddp", "fsdp2"] = "auto"
     activation_checkpointing: bool = False
     step_timeout_s: NonNegative = 1800
-    precision: Literal["32-true", "bf16-mixed", "bf16-true"] = "32-true"
+    precision: Precision = "32-true"
     threads: Annotated[int, Field(ge=0)] = 0
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 100
@@ -242,6 +243,33 @@ class LoggerSettings(Strict):
     tags: tuple[str, ...] = ()
 
 
+class HardwareSettings(Strict):
+    """What `modalign plan` reckons with: the peak of one device by precision (dense, in TFLOP/s), how much of it
+    training reaches, and its memory in GB (10^9 bytes). How many devices there are is the trainer's to say.
+    """
+
+    name: str = "two CPU cores"
+    peak_tflops: dict[Precision, Positive] = {"32-true": 0.18, "bf16-mixed": 0.18, "bf16-true": 0.18}
+    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.24
+    memory_gb: Positive | None = None
+
+
+class AssumedTokens(Strict):
+    """Tokens of text in a sample of a recipe whose data are not there to be counted."""
+
+    caption: PositiveInt = 32
+    question: PositiveInt = 32
+    answer: PositiveInt = 96
+    text: PositiveInt = 512
+
+
+class PlanSettings(Strict):
+    """What `modalign plan` assumes; no run depends on it."""
+
+    hardware: HardwareSettings = HardwareSettings()
+    assume: AssumedTokens = AssumedTokens()
+
+
 class Settings(Strict):
     """One command's whole configuration."""
 
@@ -258,6 +286,7 @@ class Settings(Strict):
     evaluation: EvaluationSettings
     trainer: TrainerSettings
     logger: LoggerSettings
+    plan: PlanSettings = PlanSettings()
     world: dict[str, Any]
 
     def requested(self) -> tuple[str, ...]:

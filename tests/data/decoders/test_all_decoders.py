@@ -37,6 +37,7 @@ def test_a_decoder_gives_float32_of_the_declared_shape(files, name):
     value = decoder(files[name], np.random.default_rng(0))
     assert value.dtype == torch.float32
     assert value.shape == shape
+    assert decoder.shape in (shape, None)
     assert value.is_contiguous()
     assert value.isfinite().all()
 

@@ -57,6 +57,11 @@ class SpectrogramDecoder:
         self.mean, self.std, self.random_crop = mean, std, random_crop
         self.mask_mels, self.mask_frames = mask_mels, mask_frames
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return 1, self.num_mels, self.num_frames
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no sound, or less of it than one window."""
         wave, rate_hz = read_sound(data)

@@ -34,6 +34,11 @@ class DepthDecoder:
         self.max_m, self.mean, self.std, self.near_bright = max_m, mean, std, near_bright
         self.crop = Crop(size_px, scale, ratio)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return 3, self.crop.size_px, self.crop.size_px
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError where the bytes are no 16-bit grey picture."""
         picture = open_picture(data)

@@ -29,6 +29,11 @@ class FramesDecoder:
         check_counts("FramesDecoder", num_frames=num_frames)
         self.num_frames, self.map = num_frames, MapDecoder(size, channels, mean, std)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return self.num_frames, *self.map.shape
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no stack or one of other channels."""
         stack = read_array(data, "stack of frames")

@@ -28,6 +28,11 @@ class MapDecoder:
             per_channel("MapDecoder", name, values, channels) for name, values in (("mean", mean), ("std", std))
         )
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return self.channels, *self.size
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for another number of channels."""
         return self.fit(read_array(data, "map"))

@@ -26,6 +26,11 @@ class NormalDecoder:
         self.mean, self.std = tuple(mean), tuple(std)
         self.crop = Crop(size_px, scale, ratio)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return 3, self.crop.size_px, self.crop.size_px
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no picture."""
         picture = open_picture(data).convert("RGB")

@@ -31,6 +31,11 @@ class PointDecoder:
         check_above_zero("PointDecoder", colour_scale=colour_scale)
         self.num_points, self.colour_scale, self.centre = num_points, colour_scale, centre
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return self.num_points, 6
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no cloud."""
         if data.startswith(b"ply"):

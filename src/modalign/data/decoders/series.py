@@ -42,6 +42,11 @@ class SeriesDecoder:
             per_channel("SeriesDecoder", name, values, num_channels) for name, values in (("mean", mean), ("std", std))
         )
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return self.num_channels, self.num_steps
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for another number of channels or a length that `mode` refuses."""
         series = read_array(data, "series")

@@ -16,6 +16,12 @@ class StackDecoder:
     def __init__(self, decoders: Sequence[Callable[[Any, Generator | None], Tensor]]) -> None:
         self.decoders = list(decoders)
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """What every sample becomes, where the first decoder says so."""
+        frame = getattr(self.decoders[0], "shape", None)
+        return None if frame is None else (len(self.decoders), *frame)
+
     def __call__(self, members: tuple[bytes, ...], rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError where the number of members or the shapes differ."""
         if not isinstance(members, tuple) or len(members) != len(self.decoders):

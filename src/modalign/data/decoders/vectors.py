@@ -20,6 +20,11 @@ class VectorDecoder:
         check_above_zero("VectorDecoder", std=std)
         self.mean, self.std, self.size = mean, std, size
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """What every file becomes; None where lengths differ."""
+        return None if self.size is None else (self.size,)
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no vector or one of another size."""
         vector = read_array(data, "vector")

@@ -42,6 +42,11 @@ class VideoDecoder:
         self.crop = Crop(size_px, scale, ratio)
         self.mean, self.std = tuple(mean), tuple(std)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What every file becomes."""
+        return self.num_frames, 3, self.crop.size_px, self.crop.size_px
+
     def __call__(self, data: bytes, rng: Generator | None = None) -> Tensor:
         """Decode; raises ValueError for bytes that are no video or a broken one."""
         with undecodable("video"):

@@ -1,0 +1,154 @@
+"""What each process has to hold: weights, gradients, optimizer state, activations; replicated or sharded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modalign.config.schema import OptimizerSettings
+from modalign.models.freezing import FreezePlan
+from modalign.models.parts import part_of
+from modalign.stages.forecast.meter import Meter
+from modalign.stages.forecast.repeats import repeated_layers
+from modalign.stages.forecast.slice_cost import SliceCost
+from modalign.stages.optimizer import make_optimizer
+
+SINGLE, DATA_PARALLEL, SHARDED = "single", "ddp", "fsdp2"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the processes share the work; `recompute`: activation checkpointing."""
+
+    name: str = SINGLE
+    world_size: int = 1
+    recompute: bool = False
+    accumulates: bool = False
+
+    def share(self, num_bytes: float) -> int:
+        """What one process holds of so many bytes of weights, gradients or optimizer state."""
+        return round(num_bytes / self.world_size) if self.name == SHARDED else round(num_bytes)
+
+
+@dataclass(frozen=True)
+class PartMemory:
+    """One part's parameters, and its bytes in one process."""
+
+    name: str
+    parameters: int
+    trains: bool
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The highest sum of tensor bytes in one process, and what it is made of.
+
+    `exchange` is what the engine adds: gradients on their way (ddp), layers gathered from their shards (fsdp2).
+    `stepping` is what the optimizer's step needs for a moment, when no activations are left.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    exchange: int
+    stepping: int
+    peak: int
+
+
+def part_memory(
+    model: nn.Module, plan: FreezePlan, engine: Engine, optimizer_bytes: Mapping[str, int]
+) -> list[PartMemory]:
+    """Parameters and bytes of each part, in the model's order; tied tensors once, buffers counted as weights."""
+    counts: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        weights[part_of(name)] += tensor.nbytes
+        counts[part_of(name)] += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
+    gradients: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        gradients[part_of(name)] += parameter.nbytes if parameter.requires_grad else 0
+    return [
+        PartMemory(
+            part, counts[part], part in plan.trains, engine.share(weights[part]), engine.share(gradients[part]),
+            engine.share(optimizer_bytes.get(part, 0)),
+        )
+        for part in weights
+        if weights[part]
+    ]  # fmt: skip
+
+
+def optimizer_bytes(model: nn.Module, plan: FreezePlan, settings: OptimizerSettings) -> tuple[dict[str, int], int]:
+    """Bytes of optimizer state by part, and what a step needs beside it, by taking two steps without content."""
+    totals: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if part_of(name) in plan.trains:
+            totals.setdefault(part_of(name), []).append(parameter)
+    stand_ins = {part: [_as_one(group) for group in _by_dtype(tensors)] for part, tensors in totals.items()}
+    optimizer = make_optimizer(stand_ins, {}, settings)
+    state: dict[str, int] = {}
+    with Meter() as meter:
+        for _ in range(2):
+            for tensors in stand_ins.values():
+                for tensor in tensors:
+                    meter.know(tensor, "")
+                    tensor.grad = torch.empty_like(tensor)
+            begin, meter.tape.peak = meter.tape.total, meter.tape.total
+            optimizer.step()
+        stepping = meter.tape.peak - begin
+    for part, tensors in stand_ins.items():
+        values = (value for tensor in tensors for value in optimizer.state[tensor].values())
+        state[part] = sum(value.nbytes for value in values if isinstance(value, Tensor))
+    return state, stepping
+
+
+def _by_dtype(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    return [[t for t in tensors if t.dtype == dtype] for dtype in dict.fromkeys(t.dtype for t in tensors)]
+
+
+def _as_one(tensors: Sequence[Tensor]) -> nn.Parameter:
+    """One tensor of as many numbers: what is done elementwise costs the same."""
+    return nn.Parameter(torch.empty(1, sum(t.numel() for t in tensors), dtype=tensors[0].dtype, device="meta"))
+
+
+def peak_memory(
+    model: nn.Module, parts: Sequence[PartMemory], cost: SliceCost, engine: Engine, stepping: int
+) -> Memory:
+    """The highest sum over forward, backward and the optimizer's step.
+
+    Gradients of the step before live until the loss is there; where several slices make a step, through them all.
+    """
+    weights, gradients, optimizer = (sum(getattr(p, k) for p in parts) for k in ("weights", "gradients", "optimizer"))
+    exchange = exchanged(model, engine)
+    stepping = engine.share(stepping)
+    if engine.accumulates or engine.name == SHARDED:
+        working = gradients + cost.activations_peak
+    else:
+        working = max(gradients + cost.forward_peak, cost.backward_peak)
+    fixed = weights + optimizer + exchange
+    peak = fixed + max(working, gradients + stepping)
+    return Memory(weights, gradients, optimizer, cost.activations_peak, exchange, stepping, peak)
+
+
+def exchanged(model: nn.Module, engine: Engine) -> int:
+    """Bytes that an engine of several processes needs beside what each holds of its own."""
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    if engine.world_size == 1 or engine.name == SINGLE:
+        return 0
+    if engine.name == DATA_PARALLEL:
+        return trained
+    layers = [layer for _, layer in repeated_layers(model)]
+    inside = {id(p) for layer in layers for p in layer.parameters()}
+    around = sum(p.nbytes for p in model.parameters() if id(p) not in inside)
+    largest = max((sum(p.nbytes for p in layer.parameters()) for layer in layers), default=0)
+    slopes = max((sum(p.nbytes for p in la.parameters() if p.requires_grad) for la in layers), default=0)
+    # The layer that works and the one fetched meanwhile are whole, and so is what lies in no layer.
+    return around + 2 * largest + slopes

@@ -1,0 +1,80 @@
+"""What a command needs and this machine has not: recipes' data, weights, text tokenizers, earlier phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+
+from modalign.config.planning import PlanningBook
+from modalign.config.schema import Settings
+from modalign.config.specs import RunSpec
+from modalign.data.licences import require_accepted
+from modalign.data.recipes import make_hint
+from modalign.errors import ModalignError
+from modalign.stages.sources import SourceBook
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def missing(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> list[str]:
+    """One line for each thing that the runs to be made (`specs`) need and that is not here."""
+    return [
+        *_phases(settings, book, specs),
+        *_licences(settings, book, specs),
+        *_recipes(settings, book, specs),
+        *_files(settings, specs),
+    ]
+
+
+def _phases(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> Iterator[str]:
+    """Earlier phases of a model whose phases are not begun unasked."""
+    for spec in specs:
+        if not spec.requested and not settings.model.make_missing:
+            modality = f" modality={','.join(spec.new)}" if spec.new else ""
+            yield f"phase {book.name(spec)}: `python train.py model={settings.model.name} stage={spec.stage}{modality}`"
+
+
+def _recipes(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> Iterator[str]:
+    sources = SourceBook(settings, book)
+    absent = [name for name in dict.fromkeys(n for spec in specs for n in spec.recipes) if not sources.present(name)]
+    if generated := [name for name in absent if book.is_generated(name)]:
+        yield f"made by the runs themselves: {', '.join(generated)}"
+    for name in absent:
+        if name in generated:
+            continue
+        recipe = book.get(name)
+        unknown = ", of unknown size (counted as one sample)" if name in book.unsized else ""
+        raw = f" (raw copy: {recipe.size})" if recipe.size else ""
+        yield f"recipe {name}{unknown}: nothing at {book.folder(name)}{raw}: {make_hint(recipe)}"
+
+
+def _licences(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> Iterator[str]:
+    for name in dict.fromkeys(name for spec in specs for name in spec.recipes):
+        try:
+            require_accepted(book.get(name), book.folder(name), settings.data.accept_licences)
+        except ModalignError as error:
+            yield str(error)
+
+
+def _files(settings: Settings, specs: Sequence[RunSpec]) -> Iterator[str]:
+    """Weights that the configuration names and that no backbone of ours stands for."""
+    if not any(settings.stages[spec.stage].backbone is None for spec in specs):
+        return
+    source = settings.model.language_model.get("source")
+    if isinstance(source, str) and not _here(source, WEIGHTS):
+        yield f"language model {source}: neither a folder here nor in the hub's cache; training fetches it"
+    tokenizer = settings.model.text_tokenizer
+    if tokenizer is not None and not _here(tokenizer, ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        yield f"text tokenizer {tokenizer}: neither a file here nor in the hub's cache; training fetches it"
+    for name, target in settings.model.encoders.items():
+        pretrained = target.get("pretrained")
+        if pretrained is not None and Path(str(pretrained)).suffix == ".safetensors" and not Path(pretrained).is_file():
+            yield f"encoder {name}: no file at {pretrained}"
+
+
+def _here(name: str, files: Sequence[str]) -> bool:
+    if Path(name).exists():
+        return True
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)

@@ -1,0 +1,89 @@
+"""What one process holds under each engine."""
+
+import pytest
+import torch
+from torch import nn
+
+from modalign.config.schema import OptimizerSettings
+from modalign.models.freezing import FreezePlan
+from modalign.stages.forecast.memory import Engine, optimizer_bytes, part_memory, peak_memory
+from modalign.stages.forecast.slice_cost import SliceCost
+
+PLAN = FreezePlan(("projectors.upm.ports.a",), ("llm",))
+COST = SliceCost(4, {}, 1000, 700, 1200, {"llm": 1200}, {}, (5.0, 4.0))
+ADAMW = OptimizerSettings(learning_rate=1e-3)
+
+
+class Small(nn.Module):
+    """A frozen language model of four layers and a part that trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.llm = nn.ModuleList(nn.Sequential(nn.Linear(100, 100, bias=False), nn.ReLU()) for _ in range(4))
+        ports = nn.ModuleDict({"a": nn.Linear(10, 10, bias=False)})
+        self.projectors = nn.ModuleDict({"upm": nn.ModuleDict({"ports": ports})})
+        self.llm.requires_grad_(False)
+
+
+@pytest.fixture
+def model():
+    return Small()
+
+
+def test_parts_tell_parameters_weights_gradients_and_state(model):
+    state, stepping = optimizer_bytes(model, PLAN, ADAMW)
+    frozen, training = part_memory(model, PLAN, Engine(), state)
+    assert (frozen.name, frozen.parameters, frozen.weights, frozen.gradients, frozen.optimizer) == (
+        "llm",
+        40000,
+        160000,
+        0,
+        0,
+    )
+    assert (training.parameters, training.weights, training.gradients) == (100, 400, 400)
+    # Two moments of each number, and a count of steps.
+    assert training.optimizer == 2 * 400 + 4
+    assert 0 < stepping <= 3 * 400
+
+
+def test_gradients_of_the_step_before_live_until_the_loss_is_there(model):
+    parts = part_memory(model, PLAN, Engine(), {})
+    fixed = 160400
+    assert peak_memory(model, parts, COST, Engine(), 0).peak == fixed + 400 + COST.forward_peak
+    # Of several slices in a step the later ones find gradients of the earlier ones.
+    assert peak_memory(model, parts, COST, Engine(accumulates=True), 0).peak == fixed + 400 + COST.activations_peak
+    # The optimizer's step comes when activations are gone.
+    assert peak_memory(model, parts, COST, Engine(), 5000).peak == fixed + 400 + 5000
+
+
+def test_data_parallel_replicates_everything_and_adds_buckets_of_gradients(model):
+    one, many = Engine(), Engine("ddp", 4)
+    assert part_memory(model, PLAN, one, {}) == part_memory(model, PLAN, many, {})
+    memory = peak_memory(model, part_memory(model, PLAN, many, {}), COST, many, 0)
+    assert memory.exchange == 400
+
+
+def test_sharding_divides_weights_gradients_and_state_but_not_activations(model):
+    engine = Engine("fsdp2", 4)
+    parts = part_memory(model, PLAN, engine, {"projectors.upm.ports.a": 800})
+    assert [(p.weights, p.gradients, p.optimizer) for p in parts] == [(40000, 0, 0), (100, 100, 200)]
+    memory = peak_memory(model, parts, COST, engine, 0)
+    # Two of the four layers are whole at a time, and what lies in no layer always is.
+    assert memory.exchange == 2 * 40000 + 400
+    assert memory.activations == COST.activations_peak
+    assert memory.peak == 40100 + 200 + memory.exchange + 100 + COST.activations_peak
+
+
+def test_tied_weights_count_once():
+    model = Small()
+    model.llm[1][0].weight = model.llm[0][0].weight
+    frozen, _ = part_memory(model, PLAN, Engine(), {})
+    assert frozen.weights == 3 * 40000
+
+
+def test_the_optimizer_of_billions_of_numbers_needs_no_memory_to_be_measured():
+    with torch.device("meta"):
+        model = nn.ModuleDict({"llm": nn.Linear(100_000, 100_000, bias=False)})
+    state, stepping = optimizer_bytes(model, FreezePlan(("llm",), ()), ADAMW)
+    assert state["llm"] == 2 * 4 * 10**10 + 4
+    assert stepping >= 4 * 10**10
