@@ -85,8 +85,8 @@ class Slices:
         return Slice(name, self._lay_out(name, stage, reader), words)
 
     def longest(self, name: str, stage: StageSettings) -> Slice:
-        """A slice whose every sample is as long as `model.max_text_tokens` lets it be, nearly all of it supervised."""
-        limit = self.sources.settings.model.max_text_tokens
+        """A slice whose every sample is as long as `max_text_tokens` lets it be, nearly all of it supervised."""
+        limit = stage.max_text_tokens or self.sources.settings.model.max_text_tokens
         most = AssumedTokens(caption=limit, question=1, answer=limit, text=limit)
         return Slice(name, self._lay_out(name, stage, self._assuming(name, most)), "assumed")
 
@@ -98,7 +98,8 @@ class Slices:
         stream = Stream(len(reader), settings.seed, data.block, data.window)
         source = Source(recipe, reader, decoders, template_of(stage), stream, prompts, settings.seed)
         tokenizer = self.tokenizer
-        collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, settings.model.max_text_tokens)
+        longest = stage.max_text_tokens or settings.model.max_text_tokens
+        collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, longest)
         return SliceDataset({name: source}, _Only(name), stage.slice_size, 0, self.world_size, collator)[0]
 
     def shape(self, name: str, modality: str) -> tuple[int, ...]:
