@@ -104,7 +104,7 @@ class _Phase:
 
     def __init__(self, owner: Forecaster, spec: RunSpec) -> None:
         self.owner, self.spec, self.engine = owner, spec, owner.engine
-        self.stage: StageSettings = owner.settings.stages[spec.stage]
+        self.stage: StageSettings = spec.stage_settings or owner.settings.stages[spec.stage]
         self.tokenizer = text_tokenizer_of(owner.settings, spec, owner.runs)
         self.model = build_shadow(owner.settings, spec, self.tokenizer)
         self.plan: FreezePlan = parts_that_train(self.model, spec, owner.settings, owner.book)

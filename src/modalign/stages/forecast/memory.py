@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from modalign.config.processes import SHARDED, SINGLE
 from modalign.config.schema import OptimizerSettings
 from modalign.models.freezing import FreezePlan
 from modalign.models.parts import part_of
@@ -17,7 +18,7 @@ from modalign.stages.forecast.repeats import repeated_layers
 from modalign.stages.forecast.slice_cost import SliceCost
 from modalign.stages.optimizer import make_optimizer
 
-SINGLE, DATA_PARALLEL, SHARDED = "single", "ddp", "fsdp2"
+
 
 
 @dataclass(frozen=True)

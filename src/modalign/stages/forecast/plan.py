@@ -12,7 +12,8 @@ from modalign.config.schema import AssumedTokens, HardwareSettings, Settings, Tr
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.stages.forecast.forecast import Forecaster, PhaseForecast
-from modalign.stages.forecast.memory import DATA_PARALLEL, SINGLE, Engine
+from modalign.config.processes import DATA_PARALLEL, SINGLE
+from modalign.stages.forecast.memory import Engine
 from modalign.stages.forecast.missing import missing
 
 
@@ -53,11 +54,12 @@ class Plan:
 def make_plan(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], runs: Mapping[str, Path]) -> Plan:
     """Foresee the runs `specs`; `runs` holds the folder of every run by identity, also of those that are finished."""
     engine = engine_of(settings.trainer)
-    for stage in dict.fromkeys(spec.stage for spec in specs):
-        if settings.stages[stage].slice_size % engine.world_size:
+    for spec in specs:
+        size = (spec.stage_settings or settings.stages[spec.stage]).slice_size
+        if size % engine.world_size:
             raise ModalignError(
-                f"stages.{stage}.slice_size={settings.stages[stage].slice_size} does not divide among "
-                f"{engine.world_size} processes (trainer.devices, trainer.num_nodes): set it to a multiple"
+                f"stages.{spec.stage}.slice_size={size} does not divide among {engine.world_size} processes "
+                f"(trainer.devices, trainer.num_nodes): set it to a multiple"
             )
     forecaster = Forecaster(settings, book, engine, runs)
     phases = [forecaster(spec) for spec in specs]
@@ -71,7 +73,5 @@ def engine_of(trainer: TrainerSettings) -> Engine:
     """The engine that the trainer's settings ask for; `auto` devices count as one."""
     devices = trainer.devices if isinstance(trainer.devices, int) else 1
     world_size = devices * trainer.num_nodes
-    name = getattr(trainer, "engine", "auto")
-    if name == "auto":
-        name = SINGLE if world_size == 1 else DATA_PARALLEL
-    return Engine(name, world_size, bool(getattr(trainer, "activation_checkpointing", False)))
+    name = trainer.engine if trainer.engine != "auto" else SINGLE if world_size == 1 else DATA_PARALLEL
+    return Engine(name, world_size, trainer.activation_checkpointing)

@@ -25,7 +25,7 @@ HALF = {"bf16-true": torch.bfloat16}  # precisions that convert every weight
 def build_shadow(settings: Settings, spec: RunSpec, text_tokenizer: TextTokenizer) -> FreezableModule:
     """The model of a run on the meta device."""
     bare = settings.model_copy(update={"model": weightless(settings.model)})
-    stage = settings.stages[spec.stage]
+    stage = spec.stage_settings or settings.stages[spec.stage]
     with torch.device("meta"):
         if stage.template == "contrast":
             encoder = str(stage.backbone).removeprefix("encoders.")
