@@ -113,7 +113,5 @@ def test_sizes_that_nobody_here_knows_are_asked_for(tmp_path, monkeypatch):
     settings, _ = compose_settings(
         ("model=onellm_7b", "model.language_model.source=somebody/some-model", "model.language_model.architecture=null")
     )
-    with pytest.raises(
-        ModalignError, match=r"configuration 'somebody/some-model' .*name a local folder"
-    ):
+    with pytest.raises(ModalignError, match=r"configuration 'somebody/some-model' .*name a local folder"):
         skeleton(settings, ("image",))

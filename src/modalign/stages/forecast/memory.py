@@ -19,8 +19,6 @@ from modalign.stages.forecast.slice_cost import SliceCost
 from modalign.stages.optimizer import make_optimizer
 
 
-
-
 @dataclass(frozen=True)
 class Engine:
     """How the processes share the work; `recompute`: activation checkpointing."""

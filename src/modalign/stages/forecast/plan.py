@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from modalign.config.planning import PlanningBook
+from modalign.config.processes import DATA_PARALLEL, SINGLE
 from modalign.config.schema import AssumedTokens, HardwareSettings, Settings, TrainerSettings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.stages.forecast.forecast import Forecaster, PhaseForecast
-from modalign.config.processes import DATA_PARALLEL, SINGLE
 from modalign.stages.forecast.memory import Engine
 from modalign.stages.forecast.missing import missing
 
