@@ -1,11 +1,14 @@
 """Somebody who types what a page shows: the fenced blocks of a page, followed in order, in a folder of its own."""
 
 import contextlib
+import importlib.util
 import json
 import re
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,6 +177,9 @@ class Reader:
             assert help_text()
         elif verb == "shards" and self.train is not None and (self.folder / "data" / arguments[0]).exists():
             return  # an earlier page has made them
+        elif verb == "shards" and any(word.startswith("make.folder=raw/") for word in arguments):
+            self.lay_out_raw(arguments)
+            assert run_verb(verb, [*arguments, *([] if "--workers" in arguments else ["--workers", "1"])]) == 0
         elif verb in DATA_VERBS:
             generated = verb == "world" or any(word.startswith("world_") for word in arguments)
             small = ["--world", "tiny"] if generated and "--world" not in arguments else []
@@ -186,6 +192,14 @@ class Reader:
         else:
             read_only(verb, arguments)
 
+    def lay_out_raw(self, arguments: list[str]) -> None:
+        """Put a miniature of a published dataset, and a small model, where a command names their folders."""
+        given = dict(word.removeprefix("make.").split("=", 1) for word in arguments if word.startswith("make."))
+        if not (self.folder / given["folder"]).exists():
+            load("data/sources/test_published.py").MINIATURES[arguments[0]](self.folder / given["folder"], media().Media)
+        if "model" in given and not (self.folder / given["model"]).exists():
+            media().save_tiny_dpt(self.folder / given["model"])
+
     def lay_out(self, arguments: list[str]) -> None:
         """Put a sample of the sense where a command names a file that only a reader would have."""
         for option, name in pairwise(arguments):
@@ -193,6 +207,20 @@ class Reader:
                 found = sorted(self.folder.glob(f"runs/*/samples/*-{option[2:]}.*"))
                 if found:
                     shutil.copy(found[0], self.folder / name)
+
+
+@cache
+def load(name: str):
+    """Another test's module, by its path below tests/."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem + "_of_docs", ROOT / "tests" / name)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def media():
+    """Makers of small media files, and of a small depth model."""
+    return load("data/sources/conftest.py")
 
 
 def read_only(verb: str, arguments: list[str]) -> None:

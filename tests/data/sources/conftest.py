@@ -61,8 +61,7 @@ def media():
     return Media
 
 
-@pytest.fixture(scope="session")
-def tiny_dpt(tmp_path_factory):
+def save_tiny_dpt(folder):
     """A DPT of random weights in the form in which transformers keeps models."""
     import torch
     from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
@@ -73,7 +72,12 @@ def tiny_dpt(tmp_path_factory):
         backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8, is_hybrid=False,
         reassemble_factors=[4, 2, 1, 0.5],
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("dpt")
     DPTForDepthEstimation(config).save_pretrained(folder)
     DPTImageProcessor(size={"height": 32, "width": 32}, ensure_multiple_of=16).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dpt(tmp_path_factory):
+    """The folder of such a model."""
+    return save_tiny_dpt(tmp_path_factory.mktemp("dpt"))
