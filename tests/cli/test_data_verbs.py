@@ -113,6 +113,46 @@ def test_recipes_are_listed_with_their_size_and_presence(modalign, tmp_path):
     assert "kB" in rows["world_imu"]
 
 
+def test_the_paper_s_recipes_are_listed_with_licence_and_size_whether_present_or_not(modalign, tmp_path):
+    said = modalign("recipes", *WORLD, "--data", tmp_path)
+    rows = {line.split()[0]: line for line in said.out.splitlines() if line}
+    assert "none" in rows["laion400m"]
+    assert "train 407,314,954" in rows["laion400m"]
+    assert "about 10 TB at 256 px" in rows["laion400m"]
+    assert "* NSD Terms and Conditions" in rows["nsd_fmri"]
+    assert "*: must be accepted first" in said.out
+
+
+def test_a_licence_is_accepted_by_an_option_and_remembered(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    file = recipes / "greys.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["make"] = {
+        "_target_": "modalign.data.sources.AnnotationSource", "rows": {"train": "captions.csv"},
+        "media": {"png": "{file}"}, "words": {"caption": "caption"},
+    }  # fmt: skip
+    terms = {"licence": "Stern Terms", "licence_url": "https://example.org/terms", "accept_licence": True}
+    file.write_text(yaml.safe_dump(content | terms))
+    words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"]
+    refused = modalign(*words).error
+    assert "its data are under Stern Terms (https://example.org/terms), which you must accept" in refused
+    assert "data.accept_licences=[greys]" in refused
+    assert not (tmp_path / "data").exists()
+    said = modalign(*words, "--accept-licence", "--workers", "1")
+    assert said.code == 0, said.err
+    assert "18 written, 2 dropped" in said.out
+    assert "1 dropped: no caption (the first: 3)" in said.out
+    assert json.loads((tmp_path / "data/greys/licence.json").read_text())["licence"] == "Stern Terms"
+    assert "18" in modalign("verify", "greys", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data").out
+
+
+def test_shards_are_not_made_behind_a_url(modalign):
+    assert (
+        "shards are made on a disk, and paths.data is s3://b" in modalign("shards", "digits", "--data", "s3://b").error
+    )
+    assert "paths.data is s3://b" in modalign("world", *WORLD, "--data", "s3://b").error
+
+
 def test_a_foreign_folder_is_indexed_and_becomes_a_recipe(modalign, tmp_path):
     foreign = tmp_path / "theirs"
     foreign_tar(foreign / "train" / "a.tar")

@@ -196,7 +196,9 @@ class Reader:
         """Put a miniature of a published dataset, and a small model, where a command names their folders."""
         given = dict(word.removeprefix("make.").split("=", 1) for word in arguments if word.startswith("make."))
         if not (self.folder / given["folder"]).exists():
-            load("data/sources/test_published.py").MINIATURES[arguments[0]](self.folder / given["folder"], media().Media)
+            load("data/sources/test_published.py").MINIATURES[arguments[0]](
+                self.folder / given["folder"], media().Media
+            )
         if "model" in given and not (self.folder / given["model"]).exists():
             media().save_tiny_dpt(self.folder / given["model"])
 

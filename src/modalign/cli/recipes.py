@@ -12,7 +12,8 @@ from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.data.remote import RemotePath
 from modalign.errors import ModalignError
 
-SUMMARY = "List the recipes: modality, size, licence, whether their shards are there."
+SUMMARY = "List the recipes: whether their shards are there, modality, size, licence."
+MUST_ACCEPT = "*"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -23,8 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     settings, _ = read_settings(options)
     book = RecipeBook(settings)
     rows = [_row(book, name) for name in sorted(book.paths)]
-    print_table(("recipe", "modality", "task", "samples", "licence", "shards", "title"), rows)
+    print_table(("recipe", "shards", "modality", "task", "samples", "licence", "raw copy", "title"), rows)
     say(f"\nshards lie below {settings.paths.data}; `modalign shards RECIPE` makes them")
+    say(f"{MUST_ACCEPT}: must be accepted first (--accept-licence)")
     return 0
 
 
@@ -33,7 +35,9 @@ def _row(book: RecipeBook, name: str) -> list[str]:
     media = "+".join(recipe.media) or "text"
     splits = {split: book.num_samples(name, split) for split in recipe.splits}
     sizes = ", ".join(f"{split} {count(number)}" for split, number in splits.items() if number)
-    return [name, media, recipe.task, sizes, recipe.licence, presence(book.folder(name)), recipe.title]
+    licence = f"{MUST_ACCEPT} {recipe.licence}" if recipe.accept_licence else recipe.licence
+    there = presence(book.folder(name))
+    return [name, there, media, recipe.task, sizes, licence, recipe.size or "made here", recipe.title]
 
 
 def presence(folder: Path | RemotePath) -> str:

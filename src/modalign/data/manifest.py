@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from modalign.data.cache import DiskCache
 from modalign.data.disk import read_bytes, write_atomic
@@ -47,8 +48,9 @@ class ShardIndex(_Strict):
     problems: list[Problem] = []
 
 
-class ShardEntry(_Strict):
-    """One tar in a split's manifest, and the digest of its index file."""
+@dataclass(slots=True, config=ConfigDict(extra="forbid"))
+class ShardEntry:
+    """One tar in a split's manifest, and the digest of its index file; small, since there may be 100,000 of them."""
 
     name: str
     samples: int
@@ -80,8 +82,12 @@ def index_name(shard: str) -> str:
 
 def split_digest(shards: list[ShardEntry]) -> str:
     """SHA-256 over names, sample counts, sizes and digests of a split's tars, in hex."""
-    meaning = [[shard.name, shard.samples, shard.bytes, shard.sha256] for shard in shards]
-    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
+    digest = hashlib.sha256(b"[")
+    for number, shard in enumerate(shards):
+        meaning = json.dumps([shard.name, shard.samples, shard.bytes, shard.sha256])
+        digest.update(f"{', ' if number else ''}{meaning}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def write_index(folder: Path, index: ShardIndex) -> ShardEntry:
@@ -186,8 +192,7 @@ def read_manifest(folder: Path | RemotePath, hint: str = "") -> SplitManifest:
 @lru_cache(maxsize=64)
 def _parsed(path: Path | RemotePath, stamp: str) -> SplitManifest:
     try:
-        content: Any = json.loads(read_file(path))
-        manifest = SplitManifest.model_validate(content)
+        manifest = SplitManifest.model_validate_json(read_file(path))
     except (ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ModalignError(f"{path} is damaged ({reason}): remove it and index the folder again") from error
