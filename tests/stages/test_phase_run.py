@@ -191,6 +191,15 @@ def test_the_same_command_again_reuses_the_finished_run(backbones, image):
     assert image.manifest_file.read_bytes() == before
 
 
+def test_a_finished_run_that_was_measured_otherwise_says_so_and_is_not_trained_again(backbones, image):
+    command = ("stage=align", "modality=image", "evaluation.num_items=3", "evaluation.validation_every=7")
+    answer = answer_if_finished(backbones.runs, backbones.specs(*command))
+    before = image.manifest().extra["measuring"]["num_items"]
+    assert answer is not None
+    assert f"finished already: {image.path}" in answer
+    assert f"note: {image.name} was measured with num_items={before}; `modalign evaluate`" in answer
+
+
 def test_a_run_that_was_killed_while_it_was_measured_is_only_measured_again(own_shop, monkeypatch, image):
     """Trained to its last step and saved, but without results: the same command ends it without a further step."""
     shop = own_shop()

@@ -10,6 +10,7 @@ from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, quoted, settings_only
 from modalign.cli.run_settings import changed_settings
 from modalign.cli.terminal import print_table, say, working
+from modalign.config.meaning import measuring_meaning
 from modalign.config.schema import Settings
 from modalign.errors import ModalignError
 from modalign.evaluation.scores import RESULTS_FILE, Results, Score
@@ -51,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
             manifest.extra.setdefault("evaluated_again", []).append(
                 {"command": ["modalign", "evaluate", *arguments], "evaluation": settings.evaluation.model_dump()}
             )
+            manifest.extra["measuring"] = measuring_meaning(settings)
             write_manifest(options.run, manifest)
             write_run_report(options.run)
     tell(results, options.all)

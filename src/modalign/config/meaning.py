@@ -69,9 +69,13 @@ def aligned_meaning(
         "noise": settings.curriculum.expert_noise,
         "model": model,
         "modalities": {n: _without(values, untold) for n, values in _modalities(settings, modalities).items()},
-        "evaluation": settings.evaluation.model_dump(exclude={"batch_size"}),
-        "measured": [list(settings.data.pairs), settings.data.text_loss],
     }
+
+
+def measuring_meaning(settings: Settings) -> dict[str, Any]:
+    """What the numbers of a finished run depend on besides its weights; no part of its identity."""
+    how = settings.evaluation.model_dump(mode="json", exclude={"batch_size", "validation_every", "validation_items"})
+    return how | {"pairs": list(settings.data.pairs), "text_loss": settings.data.text_loss}
 
 
 def _modalities(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, Any]]:

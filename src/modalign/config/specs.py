@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from modalign.config.meaning import ADAPTER_SETTING, aligned_meaning, backbone_meaning, common_meaning
+from modalign.config.meaning import (
+    ADAPTER_SETTING,
+    aligned_meaning,
+    backbone_meaning,
+    common_meaning,
+    measuring_meaning,
+)
 from modalign.config.phase_settings import changed, changes_of
 from modalign.config.recipes import RecipeBook
 from modalign.config.references import check_parts, check_references, trains_adapters
@@ -42,6 +48,7 @@ class RunSpec:
     requested: bool = True
     train: tuple[str, ...] | str = ()
     stage_settings: StageSettings | None = None
+    measuring: dict[str, Any] = field(default_factory=dict)
 
     @property
     def adapters(self) -> bool:
@@ -231,4 +238,5 @@ class Planner:
             meaning=meaning,
             train=train,
             stage_settings=stage,
+            measuring={} if stage.backbone is not None else measuring_meaning(self.settings),
         )

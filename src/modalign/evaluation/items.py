@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from modalign.data.dataset import Source
-from modalign.errors import BadSample, ModalignError
-from modalign.types import MediaSpan
+from modalign.errors import BadSample
+from modalign.runs.holes import Holes
+from modalign.types import MediaSpan, Sample
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +26,32 @@ class Item:
     files: Mapping[str, tuple[str, bytes]] = field(repr=False)
 
 
-def load_items(source: Source, num_items: int) -> list[Item]:
-    """The first `num_items` samples of a split in shard order, decoded without randomness; a bad one is an error."""
-    return [_item(source, index) for index in range(min(num_items, len(source)))]
+def load_items(source: Source, num_items: int, split: str, holes: Holes) -> list[Item]:
+    """The first `num_items` good samples of a split in shard order, without randomness; bad ones are counted."""
+    return list(_good(source, num_items, split, holes, _item))
+
+
+def load_samples(source: Source, num_samples: int, split: str, holes: Holes) -> list[Sample]:
+    """The same of a source whose template lays its samples out."""
+    return list(_good(source, num_samples, split, holes, Source.at))
+
+
+def _good(
+    source: Source, count: int, split: str, holes: Holes, read: Callable[[Source, int], Found]
+) -> Iterator[Found]:
+    name, found, index = f"{source.recipe.name}, {split}", 0, 0
+    while found < count and index < len(source):
+        try:
+            yield read(source, index)
+            found += 1
+        except BadSample as bad:
+            holes.add(name, bad.key, bad.reason)
+        index += 1
+    holes.check({name: index}, ended=not found)  # one bad sample of a few is no reason to stop
 
 
 def _item(source: Source, index: int) -> Item:
-    try:
-        key, media, record = source.media(index)
-    except BadSample as error:
-        hint = f"run `modalign verify {source.recipe.name}`"
-        raise ModalignError(f"{error}: evaluation needs every sample; {hint}") from None
+    key, media, record = source.media(index)
     raw = source.reader.read(index)
     captions = record.get("captions") or ([record["caption"]] if "caption" in record else [])
     turns = tuple((str(turn["question"]), str(turn["answer"])) for turn in record.get("conversation", []))

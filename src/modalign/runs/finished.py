@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from modalign.errors import ModalignError
 from modalign.runs.checks import finished_run
@@ -13,7 +13,11 @@ from modalign.runs.manifest import Manifest, read_manifest
 
 
 class Named(Protocol):
-    """What is known of a run before it exists."""
+    """What is known of a run before it exists; `measuring` is what its numbers, not its weights, depend on."""
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        """Settings of the evaluation."""
 
     @property
     def name(self) -> str:
@@ -49,10 +53,26 @@ def answer_if_finished(
         if not run.requested:
             continue
         folder = locate(root, run, shipped=shipped)
-        if finished_run(folder.path, run.identity) is None:
+        manifest = finished_run(folder.path, run.identity)
+        if manifest is None:
             return None
         lines.append(f"finished already: {folder.path} (fresh=true starts another beside it)")
+        if (other := measured_otherwise(manifest, run)) is not None:
+            lines.append(other)
     return "\n".join(lines)
+
+
+def measured_otherwise(manifest: Manifest, run: Named) -> str | None:
+    """What to do where a finished run was measured with other settings than a command has now; else None."""
+    before = manifest.extra.get("measuring", run.measuring)
+    changed = [key for key, value in run.measuring.items() if before.get(key) != value]
+    if not changed:
+        return None
+    told = ", ".join(f"{key}={before.get(key)}" for key in changed)
+    return (
+        f"note: {manifest.name} was measured with {told}; `modalign evaluate` with the run's folder and the new "
+        f"settings measures it again"
+    )
 
 
 def answering_run(folder: Path) -> Manifest:

@@ -17,10 +17,11 @@ from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.runs.checks import finished_run
 from modalign.runs.files import check_writable
-from modalign.runs.finished import locate
+from modalign.runs.finished import locate, measured_otherwise
 from modalign.runs.folder import RunFolder
 from modalign.runs.identity import identity
 from modalign.runs.launch import Launch
+from modalign.runs.manifest import read_manifest
 from modalign.runs.ranks import Ranks, joined
 from modalign.runs.record import CurriculumRecord, write_record
 from modalign.stages.engine import computes_on_gpu
@@ -68,6 +69,8 @@ def _run_phases(
             console.print(f"[bold]phase {number} of {len(specs)}: {folder.name}[/bold]")
             parent = folders[spec.parent.identity] if spec.parent else None
             PhaseRun(spec, folder, parent, sources, measure, command, plain, ranks)()
+        elif ranks.first and (other := measured_otherwise(read_manifest(folder.path), spec)) is not None:
+            log.info(other.removeprefix("note: "))
         if settings.stages[spec.stage].backbone is None and ranks.first:
             record.add(place, folder.path, spec.stage, spec.new, spec.seen)
             record.status = "finished" if spec is specs[-1] else "running"

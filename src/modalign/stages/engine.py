@@ -19,6 +19,7 @@ from modalign.config.processes import engine_of
 from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
+from modalign.evaluation.items import load_samples
 from modalign.models.blocks import experts, large_blocks, recompute, repeated_blocks
 from modalign.models.freezing import keep_in_float32
 from modalign.runs.folder import RunFolder
@@ -34,7 +35,7 @@ from modalign.stages.parallel.environment import RanksEnvironment
 from modalign.stages.parallel.strategies import strategy_of
 from modalign.stages.parallel.watchdog import Watchdog
 from modalign.stages.sources import SourceBook, template_of
-from modalign.types import Batch, Sample
+from modalign.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +156,10 @@ class Engine:
             if not self.sources.book.num_samples(name, "val"):
                 continue
             source = self.sources.source(name, "val", template_of(stage))
-            count = min(len(source), self.settings.evaluation.validation_items)
-            samples: list[Sample] = [source.at(i) for i in range(count)]
+            samples = load_samples(source, self.settings.evaluation.validation_items, "val", self.sources.holes)
             label = "+".join(self.sources.book.media(name)) or "text"
             batches.setdefault(label, []).extend(
-                collator(samples[i : i + stage.slice_size], name) for i in range(0, count, stage.slice_size)
+                collator(samples[i : i + stage.slice_size], name) for i in range(0, len(samples), stage.slice_size)
             )
         return batches
 

@@ -13,7 +13,7 @@ from modalign.data.collate import Collator
 from modalign.data.templates import CaptionTemplate, TextTemplate
 from modalign.evaluation.attributes import attribute_hits
 from modalign.evaluation.evaluate import Asked, Generator, score_answers, score_captions, text_loss
-from modalign.evaluation.items import Item, load_items, vocabulary
+from modalign.evaluation.items import Item, load_items, load_samples, vocabulary
 from modalign.evaluation.scores import Results, Score, ShownSample, TextLoss, results_bytes
 from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
@@ -78,7 +78,9 @@ class Measure:
             if not self.sources.book.num_samples(name, split):
                 return []
             source = self.sources.source(name, split, CaptionTemplate())
-            self._items[name, split] = load_items(source, num_items or self.settings.evaluation.num_items)
+            self._items[name, split] = load_items(
+                source, num_items or self.settings.evaluation.num_items, split, self.sources.holes
+            )
         return self._items[name, split]
 
     def modality(
@@ -126,7 +128,7 @@ class Measure:
         source = self.sources.source(name, "test", TextTemplate())
         tokenizer = model.text_tokenizer
         collate = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id)
-        samples: list[Sample] = [source.at(i) for i in range(min(len(source), self.settings.evaluation.num_items))]
+        samples = load_samples(source, self.settings.evaluation.num_items, "test", self.sources.holes)
         size = self.settings.evaluation.batch_size
         return text_loss(model, (collate(samples[i : i + size]) for i in range(0, len(samples), size)))
 

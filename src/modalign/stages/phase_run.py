@@ -92,7 +92,8 @@ class PhaseRun:
                 manifest.reason = str(error) or type(error).__name__
                 raise
             finally:
-                manifest.seconds, manifest.holes = time.seconds, module.holes.to_dict()
+                manifest.seconds = time.seconds
+                manifest.holes = module.holes.to_dict() | self.sources.holes.to_dict()
                 manifest.extra["skipped_steps"] = {"count": module.skips.count, "first": module.skips.steps}
                 self._write(manifest)
             self.ranks.of_first(lambda: self._report(time, manifest))
@@ -129,6 +130,7 @@ class PhaseRun:
                 model.to("cuda")  # Lightning leaves it on the CPU
             with time("measuring"):
                 self.measure(self.spec, model, self.folder)
+            manifest.extra["measuring"] = self.spec.measuring
 
     def _model(self) -> tuple[Any, list[Copied]]:
         settings, spec = self.sources.settings, self.spec

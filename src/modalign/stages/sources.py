@@ -21,6 +21,7 @@ from modalign.data.recipes import Recipe, make_hint
 from modalign.data.stream import open_stream
 from modalign.data.templates import CaptionTemplate, ChatTemplate, Template, TextTemplate
 from modalign.errors import ModalignError
+from modalign.runs.holes import Holes
 from modalign.stages.decoded import DecodedCache
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class SourceBook:
         self.cache = DecodedCache(settings.data.cache_mb * 2**20)
         kept = settings.data.shard_cache
         self.shard_cache = DiskCache(kept, round(settings.data.shard_cache_gb * 1e9)) if kept is not None else None
+        self.holes = Holes(settings.data.max_bad_share)  # bad samples among those that are measured
         self._decoders: dict[str, Any] = {}
 
     def decoder(self, modality: str) -> Any:
