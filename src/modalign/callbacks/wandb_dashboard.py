@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -12,15 +10,7 @@ from modalign.config.schema import LoggerSettings
 from modalign.errors import ModalignError
 from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
-
-_SECRET = re.compile(
-    r"(token(?!s|iz)|secret|passw(or)?d|passphrase|(api|access|private)_?key|credential|authorization)", re.IGNORECASE
-)
-_SHAPED = re.compile(
-    r"\b(hf_[A-Za-z0-9]{8,}|wandb_v\d_\w{8,}|sk-[\w-]{16,}|[0-9a-f]{40}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b"
-    r"|://[^/\s:@]+:[^/\s@]+@"
-)
-_REMOVED = "(removed)"
+from modalign.runs.redaction import redacted
 
 
 class WandbDashboard:
@@ -54,25 +44,6 @@ class WandbDashboard:
     def finish(self) -> None:
         """End the W&B run."""
         self._run.finish()
-
-
-def redacted(value: Any) -> Any:
-    """A config without secrets: known by their key, by their shape, or since the environment keeps them as such."""
-    if isinstance(value, Mapping):
-        return {
-            redacted(str(key)): _REMOVED if child is not None and _SECRET.search(str(key)) else redacted(child)
-            for key, child in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [redacted(child) for child in value]
-    if isinstance(value, str) and (_SHAPED.search(value) or any(secret in value for secret in _environment())):
-        return _REMOVED
-    return value
-
-
-def _environment() -> list[str]:
-    """Values of environment variables that are named as secrets; what is short could be any word."""
-    return [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= 8]
 
 
 def _run_id(folder: RunFolder) -> str:

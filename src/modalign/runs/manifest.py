@@ -11,6 +11,7 @@ from typing import Any
 
 from modalign.errors import ModalignError
 from modalign.runs.files import write_atomic
+from modalign.runs.redaction import redacted, redacted_message, redacted_words
 
 FORMAT = 1
 FILE = "manifest.json"
@@ -63,10 +64,14 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of the run in `folder`, wholly or not at all."""
+    """Write the manifest of the run in `folder`, wholly or not at all, and without the secrets of a command."""
     if manifest.status not in STATUSES:
         raise ValueError(f"status {manifest.status!r} is none of {STATUSES}")
-    text = json.dumps(manifest.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+    values = manifest.to_dict()
+    values |= {"command": redacted_words(manifest.command), "reason": _redacted_reason(manifest.reason)}
+    values |= {"config": redacted(values["config"]), "spec": redacted(values["spec"])}
+    values["recipes"] = {name: redacted(recipe) for name, recipe in values["recipes"].items()}
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
     write_atomic(Path(folder) / FILE, text.encode() + b"\n")
 
 
@@ -97,6 +102,10 @@ def find_manifest(folder: Path) -> Manifest | None:
             f"{path} has format {manifest.format}, this version of modalign reads up to {FORMAT}: update modalign"
         )
     return manifest
+
+
+def _redacted_reason(reason: str | None) -> str | None:
+    return None if reason is None else redacted_message(reason)
 
 
 def _plain(value: Any) -> Any:
