@@ -56,6 +56,12 @@ class Shop:
     runs: Path
     data: Path
 
+    def elsewhere(self, folder: Path, *runs: Path) -> Shop:
+        """The same data with copies of these runs in another folder."""
+        for run in runs:
+            shutil.copytree(run, folder / run.name)
+        return Shop(folder, self.data)
+
     def overrides(self, *more: str) -> tuple[str, ...]:
         return (*TINY, "modalities.audio.start.from=image", f"paths.runs={self.runs}", f"paths.data={self.data}", *more)
 
@@ -162,10 +168,7 @@ def own_shop(backbones, image, tmp_path) -> Callable[[], Shop]:
     count = iter(range(100))
 
     def copy() -> Shop:
-        folder = tmp_path / f"runs{next(count)}"
-        folder.mkdir()
-        for run in [*backbones.runs.glob("pretrain_*"), image.path]:
-            shutil.copytree(run, folder / run.name)
-        return Shop(folder, backbones.data)
+        runs = (*backbones.runs.glob("pretrain_*"), image.path)
+        return backbones.elsewhere(tmp_path / f"runs{next(count)}", *runs)
 
     return copy

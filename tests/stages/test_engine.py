@@ -84,9 +84,10 @@ def test_a_run_stopped_by_a_signal_ends_bit_identical_to_the_unbroken_one(name, 
 
 
 @pytest.fixture(scope="module")
-def validated(backbones, image):
-    """Image aligned once more, looking at the validation loss every other step."""
-    return backbones.train("stage=align", "modality=image", "evaluation.validation_every=2")
+def validated(backbones, tmp_path_factory):
+    """Image aligned once more elsewhere, looking at the validation loss every other step."""
+    shop = backbones.elsewhere(tmp_path_factory.mktemp("validated"), *backbones.runs.glob("pretrain_*"))
+    return shop.train("stage=align", "modality=image", "evaluation.validation_every=2")
 
 
 def test_validation_losses_are_logged_by_modality_where_they_are_due(validated, image):

@@ -192,7 +192,7 @@ def test_the_same_command_again_reuses_the_finished_run(backbones, image):
 
 
 def test_a_finished_run_that_was_measured_otherwise_says_so_and_is_not_trained_again(backbones, image):
-    command = ("stage=align", "modality=image", "evaluation.num_items=3", "evaluation.validation_every=7")
+    command = ("stage=align", "modality=image", "evaluation.num_items=2", "evaluation.validation_every=7")
     answer = answer_if_finished(backbones.runs, backbones.specs(*command))
     before = image.manifest().extra["measuring"]["num_items"]
     assert answer is not None

@@ -81,7 +81,9 @@ class _InOrder(argparse.Action):
 
 
 def _modalities(manifest: Manifest | None) -> list[str]:
-    return [] if manifest is None else [*manifest.modalities["seen"], *manifest.modalities["new"]]
+    if manifest is None:
+        return []
+    return list(dict.fromkeys([*manifest.modalities["seen"], *manifest.modalities["new"]]))
 
 
 def _title(manifest: Manifest | None, modality: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -37,6 +39,16 @@ REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((HFValidationError,), "this is neither a local folder nor a name on the hub (owner/name)"),
     ((HfHubHTTPError,), "the hub answered with an error: try again later, or name a local folder"),
 )
+
+
+def local_file(source: str, *names: str) -> Path | None:
+    """The first of these files in a local folder, or in this machine's copy of a repository of the hub."""
+    for name in names:
+        if Path(source, name).is_file():
+            return Path(source, name)
+        if not Path(source).exists() and isinstance(found := try_to_load_from_cache(source, name), str):
+            return Path(found)
+    return None
 
 
 @contextmanager

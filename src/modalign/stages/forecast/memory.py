@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modalign.config.processes import SHARDED, SINGLE
+from modalign.config.processes import DATA_PARALLEL, SHARDED, SINGLE
 from modalign.config.schema import OptimizerSettings
 from modalign.models.freezing import FreezePlan
 from modalign.models.parts import part_of

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from modalign.config.planning import PlanningBook
 from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
 from modalign.data.licences import require_accepted
 from modalign.data.recipes import make_hint
 from modalign.errors import ModalignError
+from modalign.models.hub import local_file
 from modalign.stages.sources import SourceBook
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -77,4 +76,4 @@ def _files(settings: Settings, specs: Sequence[RunSpec]) -> Iterator[str]:
 def _here(name: str, files: Sequence[str]) -> bool:
     if Path(name).exists():
         return True
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+    return local_file(name, *files) is not None

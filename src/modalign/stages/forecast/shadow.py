@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from modalign.config.schema import ModelSettings, Settings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.models.freezing import FreezableModule
+from modalign.models.hub import local_file
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.stages.assemble import build_contrastive, build_model
 from modalign.stages.forecast.shapes import empty
@@ -53,9 +52,8 @@ def _sizes_alone(target: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stated_by(source: str) -> dict[str, Any]:
     """What the config.json of a local folder, or of the hub's copy on this machine, says."""
-    cached = None if Path(source).is_dir() else try_to_load_from_cache(source, "config.json")
-    file = Path(cached) if isinstance(cached, str) else Path(source) / "config.json"
-    if not file.is_file():
+    file = local_file(source, "config.json")
+    if file is None:
         raise ModalignError(
             f"the sizes of the language model '{source}' are not known here: set model.language_model.architecture to "
             f"its configuration (model_type, hidden_size, num_hidden_layers, …), or name a local folder"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
+from modalign.models.hub import local_file
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.stages.assemble import find_text_tokenizer
 from modalign.stages.forecast.shadow import weightless
@@ -44,4 +43,4 @@ def is_here(name: str) -> bool:
     """Whether a tokenizer's files lie in a folder of that name, or in the hub's cache on this machine."""
     if Path(name).exists():
         return True
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in FILES)
+    return local_file(name, *FILES) is not None
