@@ -191,3 +191,10 @@ def test_a_mixture_of_two_recipes_weighs_them_by_their_size():
     big, small = (settings_with().world["sizes"][n]["train"] for n in ("image", "pairs_image_audio"))
     shares = specs[-1].shares
     assert shares["world_image"] / shares["world_pairs_image_audio"] == Fraction(big, small)
+
+
+@pytest.mark.parametrize("name", ["keys", "left.ear", "2d", "train"])
+def test_what_cannot_name_a_part_of_the_model_is_refused_by_name(name):
+    ear = default()["modalities"]["audio"]
+    with pytest.raises(ModalignError, match=rf"modalities: '{name}' cannot be the name of a part of the model"):
+        plan(modalities=default()["modalities"] | {name: ear})

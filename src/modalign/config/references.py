@@ -16,10 +16,15 @@ from modalign.data.sources.guard import TRAINING
 from modalign.errors import ModalignError, unknown_name
 
 NOWHERE = "none"  # a modality whose own parts start from no other's
+OF_TORCH = frozenset({
+    "apply", "children", "clear", "compile", "cpu", "cuda", "double", "eval", "float", "forward", "half", "items", "keys",
+    "modules", "parameters", "pop", "to", "train", "training", "type", "update", "values",
+})  # fmt: skip
 
 
 def check_references(settings: Settings, book: RecipeBook) -> None:
     """Raise ModalignError for the first name that is declared nowhere; it lists the known ones and the nearest."""
+    _check_names(settings)
     for name, modality in settings.modalities.items():
         _check_modality(settings, name, modality)
     for name in settings.curriculum.steps:
@@ -46,6 +51,22 @@ def trains_adapters(train: Iterable[str] | str) -> bool:
     wanted = ADAPTERS.split(".")
     selectors = () if isinstance(train, str) else [selector.split(".") for selector in train]
     return any(len(words) == 2 and all(map(fnmatchcase, wanted, words)) for words in selectors)
+
+
+def _check_names(settings: Settings) -> None:
+    """Parts are submodules by these names: no dot, and nothing that torch calls its own."""
+    parts = [str(m.tokenizer["part"]) for m in settings.modalities.values()]
+    named = {
+        "modalities": settings.modalities, "model.encoders": settings.model.encoders,
+        "model.projectors": settings.model.projectors, "tokenizer.part": parts,
+    }  # fmt: skip
+    for where, names in named.items():
+        for name in names:
+            if not name.isidentifier() or name in OF_TORCH:
+                raise ModalignError(
+                    f"{where}: '{name}' cannot be the name of a part of the model: take letters, digits and "
+                    f"underscores, and none of torch's own words ({', '.join(sorted(OF_TORCH))})"
+                )
 
 
 def _check_modality(settings: Settings, name: str, modality: ModalitySettings) -> None:
