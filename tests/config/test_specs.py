@@ -198,3 +198,19 @@ def test_what_cannot_name_a_part_of_the_model_is_refused_by_name(name):
     ear = default()["modalities"]["audio"]
     with pytest.raises(ModalignError, match=rf"modalities: '{name}' cannot be the name of a part of the model"):
         plan(modalities=default()["modalities"] | {name: ear})
+
+
+def test_senses_that_are_added_one_after_another_stand_on_each_other_and_train_their_own_parts():
+    added = ["fmri", "audio"]
+    one = plan(stage="align", modality="fmri", curriculum__additive=added)
+    two = plan(stage="align", modality="audio", curriculum__additive=added)
+    assert [spec.new for spec in two][-3:] == [("imu",), ("fmri",), ("audio",)]
+    assert [spec.train for spec in two][-2:] == ["new", "new"]
+    assert two[-2].identity == one[-1].identity  # what was added first is found again
+    assert set(two[-1].shares) == {"world_audio"}
+    assert "audio" not in two[-2].seen
+
+
+def test_a_sense_to_be_added_has_to_be_declared():
+    with pytest.raises(ModalignError, match=r"unknown modality 'audoi' in curriculum.additive: did you mean 'audio'"):
+        plan(curriculum__additive=["audoi"])

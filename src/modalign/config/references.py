@@ -17,8 +17,8 @@ from modalign.errors import ModalignError, unknown_name
 
 NOWHERE = "none"  # a modality whose own parts start from no other's
 OF_TORCH = frozenset({
-    "apply", "children", "clear", "compile", "cpu", "cuda", "double", "eval", "float", "forward", "half", "items", "keys",
-    "modules", "parameters", "pop", "to", "train", "training", "type", "update", "values",
+    "apply", "children", "clear", "compile", "cpu", "cuda", "double", "eval", "float", "forward", "half", "items",
+    "keys", "modules", "parameters", "pop", "to", "train", "training", "type", "update", "values",
 })  # fmt: skip
 
 
@@ -27,6 +27,8 @@ def check_references(settings: Settings, book: RecipeBook) -> None:
     _check_names(settings)
     for name, modality in settings.modalities.items():
         _check_modality(settings, name, modality)
+    for name in settings.curriculum.additive:
+        _known("modality", name, _all_modalities(settings), "curriculum.additive")
     for name in settings.curriculum.steps:
         _known("modality", name, [*_all_modalities(settings), "default"], "curriculum.steps")
     _check_recipes(settings, book)

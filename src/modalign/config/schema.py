@@ -163,10 +163,14 @@ class StageSettings(Strict):
 
 
 class CurriculumSettings(Strict):
-    """The order of phases, and what changes between them."""
+    """The order of phases, and what changes between them.
+
+    `additive` names modalities that come after all others, one by one, and train their own parts only.
+    """
 
     name: str
     groups: Literal["by_size", "reverse", "joint"] | tuple[tuple[str, ...], ...]
+    additive: Names = ()
     first_phase_experts: PositiveInt | None = None
     expert_noise: NonNegative = 0.0
     steps: dict[str, PositiveInt] = {}  # by modality, and `default`

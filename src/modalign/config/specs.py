@@ -97,7 +97,12 @@ class Planner:
         return [*(replace(spec, requested=False) for spec in backbones), *made]
 
     def _groups(self) -> Groups:
-        declared = self._with_recipes()
+        known, additive = self._with_recipes(), self.settings.curriculum.additive
+        declared = [name for name in known if name not in additive]
+        last = tuple((name,) for name in additive if name in known)
+        return (*self._whole_groups(declared), *last) if declared else last
+
+    def _whole_groups(self, declared: list[str]) -> Groups:
         order = self.settings.curriculum.groups
         if order == "joint":
             return (tuple(declared),)
@@ -160,7 +165,11 @@ class Planner:
         return self._spec(phase, settings, mixture, steps, experts, parent, train)
 
     def _trains(self, phase: Phase, settings: StageSettings, requested: bool) -> tuple[str, ...] | str:
-        """What the phase trains. Additive (`new`) is a phase that was asked for and has earlier ones to leave alone."""
+        """What the phase trains. Additive (`new`) is a phase of a modality that the curriculum adds so, and one that
+        was asked for and has earlier ones to leave alone."""
+        added = set(phase.new) & set(self.settings.curriculum.additive)
+        if added and phase.stage == "align" and phase.parent is not None:
+            return NEW
         if settings.train != NEW or (requested and phase.parent is not None and phase.new):
             return settings.train
         if not settings.parts:
