@@ -30,14 +30,14 @@ class Flag:
 def run(tmp_path):
     """Plays slices of a training of `total` optimizer steps and keeps what was saved."""
 
-    def play(total=6, every=2, accumulate=1, raise_at=None, begin=0):
+    def play(total=6, every=2, accumulate=1, raise_at=None, begin=0, keep=0):
         flag, rows = Flag(), Rows()
         saved = []
         trainer = SimpleNamespace(
             global_step=begin, accumulate_grad_batches=accumulate, should_stop=False,
             save_checkpoint=lambda path: saved.append(path.name),
         )  # fmt: skip
-        callback = StepCheckpoints(tmp_path, every, flag, rows)
+        callback = StepCheckpoints(tmp_path, every, flag, rows, keep_every=keep)
         module = SimpleNamespace(total_steps=total)
         callback.on_train_start(trainer, module)
         batch = begin * accumulate
@@ -90,3 +90,8 @@ def test_rows_reach_the_disk_before_the_checkpoint_that_follows_them(run):
 def test_signals_are_taken_back_from_the_trainer(run):
     *_, flag = run()
     assert flag.taken_back == 1
+
+
+def test_steps_that_are_to_be_kept_are_saved_too(run):
+    saved, *_ = run(total=8, every=5, keep=3)
+    assert saved == ["step-3", "step-5", "step-6", "step-8"]

@@ -234,12 +234,50 @@ def test_verify_with_decoding_finds_what_is_no_picture(modalign, tmp_path):
 
 
 def test_show_marks_supervised_tokens_and_gives_their_share(modalign, tmp_path):
-    said = modalign("show", "world_audio", *WORLD, "--data", tmp_path, f"paths.runs={tmp_path}", "-n", "2")
+    said = modalign(
+        "show", "world_audio", *WORLD, "--data", tmp_path, f"paths.runs={tmp_path}", "-n", "2", "--over", "5"
+    )
     assert said.code == 0, said.err
     assert said.out.count("[audio]«") == 2
     assert "audio: 1 x 32 x 96" in said.out
     assert "words stand in for tokens" in said.out
-    assert "in 2 samples" in said.out
+    assert "in 5 samples" in said.out
+
+
+def test_show_of_a_stage_gives_the_share_of_each_recipe_that_feeds_it(modalign, tiny_runs):
+    words = ["data.instruct={world_video: 1, world_chat: 1, world_text: 1}", "data.align={}", *tiny_runs.settings]
+    said = modalign("show", "--stage", "instruct", *words, "--over", "6")
+    assert said.code == 0, said.err
+    rows = {line.split()[0]: line.split() for line in said.out.splitlines() if line.endswith("%")}
+    assert set(rows) == {"world_video", "world_chat", "world_text"}
+    shares = {}
+    for name, (_, samples, tokens, supervised, share) in rows.items():
+        assert samples == "6"
+        shares[name] = int(supervised) / int(tokens)
+        assert share == f"{shares[name]:.0%}"
+    # Plain text is supervised but for its beginning; of a conversation the answers alone are.
+    assert shares["world_text"] > 0.8 > shares["world_chat"] > 0
+    assert said.out.count("[video]") >= 1
+
+
+def test_show_of_a_recipe_whose_samples_carry_no_loss_is_an_error_that_names_it(modalign, tmp_path):
+    words = ["world_audio", "--stage", "align", "--split", "train", "--over", "2", "-n", "1"]
+    assert modalign("show", *words, *WORLD, "--data", tmp_path, f"paths.runs={tmp_path}").code == 0
+    folder = next((tmp_path / "world").glob("*/world_audio/train"))
+    empty = tmp_path / "own" / "train"
+    from modalign.data.reader import ShardReader
+    from modalign.data.shards import ShardWriter
+
+    raw = ShardReader(folder).read(0)
+    with ShardWriter(empty) as writer:
+        writer.write("quiet", {**raw.members, "json": b'{"caption": ""}'})
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "quiet.yaml").write_text(
+        "name: quiet\ntitle: quiet\nsource: here\nlicence: none\ntask: caption\nmedia: {audio: flac}\n"
+        "text: json\nsplits: {train: 1}\nfolder: own\n"
+    )
+    said = modalign("show", "quiet", f"paths.recipes=[{tmp_path / 'recipes'}]", "--data", tmp_path)
+    assert "no sample shown of quiet has a supervised token" in said.error
 
 
 def test_show_lays_conversations_out_with_answers_alone_supervised(modalign, tiny_runs):
@@ -253,3 +291,5 @@ def test_show_lays_conversations_out_with_answers_alone_supervised(modalign, tin
 def test_show_refuses_an_unknown_stage_or_no_sample(modalign):
     assert "did you mean 'align'?" in modalign("show", "digits", "--stage", "aling").error
     assert "-n 0" in modalign("show", "digits", "-n", "0").error
+    assert "name a recipe" in modalign("show", "-n", "1").error
+    assert "did you mean 'digits'?" in modalign("show", "digit").error

@@ -158,6 +158,15 @@ def test_the_newest_and_the_final_ones_are_kept(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001", "step-00000005", "step-00000006"]
 
 
+def test_those_at_multiples_of_so_many_steps_are_kept_besides(tmp_path):
+    for step in range(1, 9):
+        save(tmp_path, step, keep=1, keep_every=3)
+    names = ["step-00000003", "step-00000006", "step-00000008"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == names
+    save(tmp_path, 10, final=True, keep=0, keep_every=3)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [*names[:2], "step-00000010"]
+
+
 def test_pruning_keeps_a_whole_one_before_a_damaged_newer_one(tmp_path):
     for step in (1, 2, 3):
         save(tmp_path, step, keep=None)

@@ -13,11 +13,23 @@ from modalign.runs.ranks import ALONE, Ranks
 
 
 class StepCheckpoints(pl.Callback):
-    """Keeps the newest checkpoint; `interrupted` holds the signal's name after a stop that one asked for."""
+    """Keeps the newest checkpoint, and those at multiples of `keep_every` steps (0: none).
 
-    def __init__(self, folder: Path, every: int, flag: InterruptFlag, rows: MetricLog, ranks: Ranks = ALONE) -> None:
+    `interrupted` holds the signal's name after a stop that one asked for.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        flag: InterruptFlag,
+        rows: MetricLog,
+        ranks: Ranks = ALONE,
+        keep_every: int = 0,
+    ) -> None:
         self.folder = folder
         self.every = every
+        self.keep_every = keep_every
         self.flag = flag
         self.rows = rows
         self.ranks = ranks
@@ -36,7 +48,9 @@ class StepCheckpoints(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         raised = self.flag.agreed(self.ranks.maximum)
-        if step != self._saved and (step % self.every == 0 or step >= pl_module.total_steps or raised):
+        due = step % self.every == 0 or step >= pl_module.total_steps
+        due = due or (self.keep_every > 0 and step % self.keep_every == 0)
+        if step != self._saved and (due or raised):
             self.rows.sync()
             trainer.save_checkpoint(self.folder / f"step-{step}")
             self._saved = step

@@ -2,55 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modalign.cli.environment import prepare_environment
+from modalign.cli.marked import pieces, print_marked, token_counts
 from modalign.cli.parser import VerbParser, read_settings
-from modalign.cli.terminal import console, say
+from modalign.cli.terminal import print_table, say
 from modalign.config.recipes import RecipeBook
-from modalign.config.schema import Settings
+from modalign.config.schema import Settings, StageSettings
 from modalign.errors import BadSample, ModalignError, unknown_name
 
 if TYPE_CHECKING:
-    from modalign.types import Batch, Sample
+    from modalign.data.dataset import Source
+    from modalign.types import Sample
 
-SUMMARY = """Print samples of a recipe, decoded and laid out as a stage lays them out. Tokens that carry loss are marked
-(in colour on a terminal, as «…» elsewhere); media stand in square brackets where their soft tokens go."""
+SUMMARY = """Print samples of recipes, decoded and laid out as a stage lays them out. Tokens that carry loss are marked
+(in colour on a terminal, as «…» elsewhere); media stand in square brackets where their soft tokens go. Without a recipe
+it shows all that feed the stage. At the end stands which share of each recipe's text tokens is supervised."""
+EXAMPLES = ("modalign show digits", "modalign show world_audio --stage instruct -n 5", "modalign show --stage align")
+COUNTED = 64
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the first samples in training order, and which share of their text tokens is supervised."""
-    examples = ["modalign show digits", "modalign show world_audio --stage instruct -n 5"]
-    parser = VerbParser("show", SUMMARY, examples)
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--stage", help="whose layout: align, instruct … (default: as the recipe's task asks for)")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("-n", type=int, default=3, metavar="N", help="how many samples (default 3)")
-    parser.add_settings()
-    options = parser.parse(arguments)
-    if options.n < 1:
-        raise ModalignError(f"-n {options.n}: show at least one sample")
+    options = _parsed(arguments)
     settings, _ = read_settings(options)
-    recipe = RecipeBook(settings).get(options.recipe)
-    stage = _stage(settings, options.stage, recipe.task)
+    book = RecipeBook(settings)
+    names = options.recipes or recipes_of(settings, book, options.stage)
+    stages = {name: _stage(settings, options.stage, book.get(name).task) for name in names}
     prepare_environment()
     from modalign.stages.sources import SourceBook, template_of
 
-    sources = SourceBook(settings, RecipeBook(settings))
-    sources.ensure([recipe.name])
-    source = sources.source(recipe.name, options.split, template_of(settings.stages[stage]), settings.stages[stage])
+    sources = SourceBook(settings, book)
+    sources.ensure([name for name in names if options.recipes or book.is_generated(name)])
+    printed = options.n or (3 if len(names) == 1 else 1)
     display = Display(settings)
-    say(f"{recipe.name}/{options.split}, {len(source)} samples, laid out for stage {stage}; {display.tokenizer_note}")
-    for position in range(min(options.n, len(source))):
-        try:
-            display.show(source.sample(position))
-        except BadSample as bad:
-            say(f"\nbad sample {bad.key}: {bad.reason}")
+    say(display.tokenizer_note)
+    for name, stage in stages.items():
+        if not sources.present(name):
+            say(f"\n{name}: nothing at {book.folder(name)}")
+            continue
+        laid_out = settings.stages[stage]
+        source = sources.source(name, options.split, template_of(laid_out), laid_out)
+        say(f"\n{name}/{options.split}, {len(source)} samples, laid out for stage {stage}")
+        display.recipe(source, laid_out, printed, max(printed, options.over or COUNTED))
     display.total()
     return 0
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = VerbParser("show", SUMMARY, EXAMPLES)
+    parser.add_argument("words", metavar="RECIPE|key=value", nargs="*", help="recipes; settings as in train.py")
+    parser.add_argument("--stage", help="whose layout: align, instruct … (default: as the recipe's task asks for)")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("-n", type=int, metavar="N", help="how many samples (default 3; of several recipes 1 each)")
+    parser.add_argument("--over", type=int, metavar="N", help=f"samples whose tokens are counted (default {COUNTED})")
+    parser.add_settings(words=False)
+    options = parser.parse(arguments)
+    options.recipes = [word for word in options.words if "=" not in word]
+    options.settings = [word for word in options.words if "=" in word]
+    if not options.recipes and options.stage is None:
+        parser.error("name a recipe, or with --stage the stage whose recipes are to be shown")
+    for option, number in (("-n", options.n), ("--over", options.over)):
+        if number is not None and number < 1:
+            raise ModalignError(f"{option} {number}: show at least one sample")
+    return options
+
+
+def recipes_of(settings: Settings, book: RecipeBook, stage: str) -> list[str]:
+    """The recipes that feed a stage, in the order of their modalities or of the mixture."""
+    if stage not in settings.stages:
+        raise unknown_name("stage", stage, settings.stages)
+    if stage == "align":
+        names = [name for modality in settings.modalities for name in book.alignment_recipes(modality)]
+    else:
+        names = list(getattr(settings.data, stage, ()))
+    if not names:
+        raise ModalignError(f"no recipe feeds stage {stage}: name one (modalign recipes lists them)")
+    return list(dict.fromkeys(names))
 
 
 def _stage(settings: Settings, wanted: str | None, task: str) -> str:
@@ -63,90 +95,69 @@ def _stage(settings: Settings, wanted: str | None, task: str) -> str:
     return next((name for name, stage in settings.stages.items() if stage.template == template), "align")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Text of a sample whose tokens are all supervised, or none; or one medium."""
-
-    text: str
-    supervised: bool = False
-    medium: bool = False
-
-
 class Display:
-    """Prints samples; counts their supervised tokens."""
+    """Prints samples; counts their supervised tokens by recipe."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.tokenizer, self.tokenizer_note = text_tokenizer(settings)
+        self.counts: dict[str, tuple[int, int, int]] = {}
+
+    def recipe(self, source: Source, stage: StageSettings, printed: int, counted: int) -> None:
+        """Print a source's first samples and count the tokens of a few more."""
         from modalign.data.collate import Collator
 
-        self.tokenizer, self.tokenizer_note = text_tokenizer(settings)
         tokenizer = self.tokenizer
-        self.collate = Collator(
-            tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, settings.model.max_text_tokens, require_targets=False
-        )
-        self.supervised = self.tokens = self.samples = 0
+        longest = stage.max_text_tokens or self.settings.model.max_text_tokens
+        collate = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, longest, require_targets=False)
+        samples = tokens = supervised = 0
+        for position in range(min(counted, len(source))):
+            try:
+                sample = source.sample(position)
+            except BadSample as bad:
+                if position < printed:
+                    say(f"\nbad sample {bad.key}: {bad.reason}")
+                continue
+            batch = collate([sample])
+            if position < printed:
+                self.show(sample, batch)
+            ours, marked = token_counts(batch, 0)
+            samples, tokens, supervised = samples + 1, tokens + ours, supervised + marked
+        self.counts[source.recipe.name] = samples, tokens, supervised
 
-    def show(self, sample: Sample) -> None:
+    def show(self, sample: Sample, batch: Any) -> None:
         """Print one sample: its media's shapes and its text."""
-        from rich.text import Text
-
         from modalign.types import MediaSpan
 
-        batch = self.collate([sample])
-        self.samples += 1
-        self.tokens += len(batch.text_ids)
-        self.supervised += int((batch.loss_weights > 0).sum())
         say(f"\n{sample.key}")
         for span in sample.spans:
             if isinstance(span, MediaSpan):
                 say(f"  {describe(span.modality, span.value, span.variant)}")
         if cut := batch.metas[0].get("truncated"):
-            say(f"  cut off: {cut} tokens beyond model.max_text_tokens")
-        screen, line = console(), Text()
-        for piece in self.pieces(batch):
-            marked = f"«{piece.text}»" if piece.supervised and not screen.is_terminal else piece.text
-            line.append(marked, style="bold green" if piece.supervised else "cyan" if piece.medium else "dim")
-        screen.print(line, soft_wrap=True)
-
-    def pieces(self, batch: Batch) -> Iterator[Piece]:
-        """The batch's one sample in order, neighbouring tokens of a kind together."""
-        ids: list[int] = []
-        marked = False
-        for segment in batch.layout[0]:
-            span = slice(segment.start, segment.start + segment.length)
-            weights = [] if segment.modality is not None else batch.loss_weights[span].tolist()
-            for token, weight in zip(batch.text_ids[span].tolist(), weights, strict=False):
-                if ids and (weight > 0) != marked:
-                    yield Piece(self.words(ids), marked)
-                    ids = []
-                marked = weight > 0
-                ids.append(token)
-            if segment.modality is not None:
-                if ids:
-                    yield Piece(self.words(ids), marked)
-                    ids = []
-                yield Piece(f"[{segment.modality}]", medium=True)
-        if ids:
-            yield Piece(self.words(ids), marked)
-
-    def words(self, ids: Sequence[int]) -> str:
-        """The text of ids, with beginning and end told as such."""
-        names = {self.tokenizer.bos_id: "<bos>", self.tokenizer.eos_id: "<eos>"}
-        text = ""
-        plain: list[int] = []
-        for token in ids:
-            if token in names:
-                text += self.tokenizer.decode(plain) + names[token]
-                plain = []
-            else:
-                plain.append(token)
-        return text + self.tokenizer.decode(plain)
+            say(f"  cut off: {cut} tokens beyond max_text_tokens")
+        print_marked(pieces(batch, 0, self.tokenizer))
 
     def total(self) -> None:
-        """Print the share of supervised tokens."""
-        share = self.supervised / max(self.tokens, 1)
-        say(f"\nsupervised: {self.supervised} of {self.tokens} text tokens ({share:.0%}) in {self.samples} samples")
-        if self.samples and not self.supervised:
-            raise ModalignError("none of these samples has a supervised token: training would refuse them")
+        """Print the share of supervised tokens by recipe; a recipe without any is an error."""
+        say("")
+        if len(self.counts) == 1:
+            ((samples, tokens, supervised),) = self.counts.values()
+            say(f"supervised: {supervised} of {tokens} text tokens ({_share(supervised, tokens)}) in {samples} samples")
+        elif self.counts:
+            rows = [
+                [name, str(samples), str(tokens), str(supervised), _share(supervised, tokens)]
+                for name, (samples, tokens, supervised) in self.counts.items()
+            ]
+            print_table(("recipe", "samples", "text tokens", "supervised", "share"), rows, numbers=(1, 2, 3, 4))
+        without = [name for name, (samples, _, supervised) in self.counts.items() if samples and not supervised]
+        if without:
+            raise ModalignError(
+                f"no sample shown of {', '.join(without)} has a supervised token: training would refuse them"
+            )
+
+
+def _share(supervised: int, tokens: int) -> str:
+    return f"{supervised / max(tokens, 1):.0%}"
 
 
 def describe(modality: str, value: Any, variant: str | None) -> str:

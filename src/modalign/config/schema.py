@@ -226,6 +226,7 @@ class TrainerSettings(Strict):
     threads: Annotated[int, Field(ge=0)] = 0
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 100
+    keep_every: Annotated[int, Field(ge=0)] = 0
     progress: bool = True
     requeue: bool = False
 

@@ -66,13 +66,15 @@ def save_checkpoint(
     *,
     final: bool = False,
     keep: int | None = 2,
+    keep_every: int = 0,
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> Path:
     """Write `tensors` (by part, then name) and `state` after optimizer step `step`; returns the checkpoint's folder.
 
     `state` None leaves weights that others build on, from which training cannot go on.
     It appears under its name only once all of it is on disk, and nothing earlier is touched before. Then all but the
-    `keep` newest and the final ones are deleted (None keeps all). Where writing fails: ModalignError, and no trace.
+    `keep` newest, the final ones and those at multiples of `keep_every` steps are deleted (None keeps all). Where
+    writing fails: ModalignError, and no trace.
     """
     if state is not None:
         _require_plain(state, "state")
@@ -92,7 +94,7 @@ def save_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if keep is not None:
-        prune(folder, keep, also=[target])
+        prune(folder, keep, also=[target], every=keep_every)
     return target
 
 

@@ -108,10 +108,11 @@ def newest_valid(folder: Path) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int = 1, also: Iterable[Path] = ()) -> list[Path]:
+def prune(folder: Path, keep: int = 1, also: Iterable[Path] = (), every: int = 0) -> list[Path]:
     """Delete checkpoints but the `keep` newest that are whole, the final ones and `also`; returns what was deleted.
 
-    Nothing is deleted while no whole one is left. An older checkpoint of a step that was saved again goes too.
+    Those at multiples of `every` steps stay too (0: none). Nothing is deleted while no whole one is left. An older
+    checkpoint of a step that was saved again goes too.
     """
     kept = {Path(path).resolve() for path in also}
     whole: list[Path] = []
@@ -122,7 +123,8 @@ def prune(folder: Path, keep: int = 1, also: Iterable[Path] = ()) -> list[Path]:
             seal = read_seal(path)
         except ModalignError:
             continue
-        if seal["step"] not in steps and (len(whole) < max(1, keep) or seal["final"]):
+        stays = seal["final"] or (every and seal["step"] % every == 0)
+        if seal["step"] not in steps and (len(whole) < max(1, keep) or stays):
             whole.append(path)
         steps.add(seal["step"])
     if not whole:

@@ -15,8 +15,9 @@ from modalign.runs.checkpoint import load_checkpoint, save_checkpoint
 class PartCheckpointIO(CheckpointIO):
     """Writes and reads `checkpoints/step-N/` folders; atomic, verified, only what trained."""
 
-    def __init__(self, final_step: int) -> None:
+    def __init__(self, final_step: int, keep_every: int = 0) -> None:
         self.final_step = final_step
+        self.keep_every = keep_every
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Split the weights by part; everything else of Lightning's dict is the state."""
@@ -26,7 +27,8 @@ class PartCheckpointIO(CheckpointIO):
             tensors.setdefault(part_of(name), {})[name] = tensor
         step = int(state["global_step"])
         final = step >= self.final_step
-        save_checkpoint(Path(path).parent, step, tensors, state, final=final, keep=0 if final else 2)
+        keep = 0 if final else 2
+        save_checkpoint(Path(path).parent, step, tensors, state, final=final, keep=keep, keep_every=self.keep_every)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Verify and read; returns what Lightning wrote."""

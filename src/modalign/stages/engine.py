@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -68,6 +69,23 @@ class Engine:
 
     def fit(self, module: StageModule, data: CurriculumData) -> StepCheckpoints:
         """Train to the last step, or to where a signal asks to stop; tells which in the returned callback."""
+        metrics = MetricLog(self.folder.metrics_file)
+        dashboard = self._dashboard() if self.ranks.first else None
+        every, kept = self.settings.trainer.checkpoint_every, self.settings.trainer.keep_every
+        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics, self.ranks, kept)
+        newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints))
+        self.train(module, data, self._callbacks(data, metrics, dashboard, checkpoints), newest)
+        metrics.close()
+        if dashboard is not None:
+            dashboard.finish()
+        if self.step < self.spec.steps and not checkpoints.interrupted:
+            raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")
+        return checkpoints
+
+    def train(
+        self, module: StageModule, data: CurriculumData, callbacks: list[pl.Callback], checkpoint: Path | None
+    ) -> None:
+        """Train from a checkpoint, or from the module as it is, until the last step or until a callback stops it."""
         set_threads(self.settings.trainer.threads, self.settings.data.workers, self.ranks.launch.local_size)
         module.ranks = self.ranks
         spread_randomness(self.ranks.rank)
@@ -75,22 +93,11 @@ class Engine:
             keep_in_float32(module.model)
         if self.settings.trainer.activation_checkpointing:
             recompute([*large_blocks(module.model), *(b for e in experts(module.model) for b in repeated_blocks(e))])
-        metrics = MetricLog(self.folder.metrics_file)
-        dashboard = self._dashboard() if self.ranks.first else None
-        every = self.settings.trainer.checkpoint_every
-        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics, self.ranks)
-        trainer = self._trainer(self._callbacks(data, metrics, dashboard, checkpoints))
-        newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints))
+        trainer = self._trainer(callbacks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trainer.fit(module, data, ckpt_path=newest and str(newest), weights_only=True)
+            trainer.fit(module, data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
         self.step = trainer.global_step
-        metrics.close()
-        if dashboard is not None:
-            dashboard.finish()
-        if self.step < self.spec.steps and not checkpoints.interrupted:
-            raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")
-        return checkpoints
 
     def _callbacks(
         self, data: CurriculumData, metrics: MetricLog, dashboard: WandbDashboard | None, checkpoints: StepCheckpoints
@@ -134,7 +141,7 @@ class Engine:
             accumulate_grad_batches=self.stage.slices_per_step,
             gradient_clip_val=self.stage.optimizer.clip,
             callbacks=callbacks,
-            plugins=[PartCheckpointIO(self.spec.steps), RanksEnvironment(self.ranks)],
+            plugins=[PartCheckpointIO(self.spec.steps, trainer.keep_every), RanksEnvironment(self.ranks)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=trainer.progress and self.ranks.first,
@@ -182,6 +189,13 @@ def spread_randomness(rank: int) -> None:
     """Give every process but the first random numbers of its own: all were seeded alike, to build the same model."""
     if rank:
         pl.seed_everything((torch.initial_seed() + 7919 * rank) % 2**32, verbose=False)
+
+
+def machine_state(accelerator: str, processes: int) -> dict[str, Any]:
+    """What of the machine may decide the last bits of a result: processes, threads, the device, the CPU's kernels."""
+    gpu = torch.cuda.get_device_name() if computes_on_gpu(accelerator) else None
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return {"processes": processes, "threads": torch.get_num_threads(), "gpu": gpu, "cpu_kernels": kernels}
 
 
 def computes_on_gpu(accelerator: str) -> bool:

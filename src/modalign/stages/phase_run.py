@@ -32,7 +32,7 @@ from modalign.runs.timing import Sections
 from modalign.stages.assemble import build_contrastive, build_model, find_text_tokenizer, start
 from modalign.stages.base import StageModule
 from modalign.stages.datamodule import CurriculumData
-from modalign.stages.engine import Engine, computes_on_gpu
+from modalign.stages.engine import Engine, computes_on_gpu, machine_state
 from modalign.stages.measure import Measure
 from modalign.stages.phase_parts import parts_that_train
 from modalign.stages.proof import prove
@@ -66,21 +66,17 @@ class PhaseRun:
         with self._locked():
             earlier = self.folder.manifest() if self.ranks.first else None
             time = Sections(earlier.seconds if earlier else None)
-            pl.seed_everything(self.sources.settings.seed, verbose=False)
             with time("preparing"):
-                model, copied = self.ranks.together(self._model)
-                plan = self._plan(model)
-                plan.apply(model)
+                module, data, copied = self.assemble()
+                model, plan = module.model, module.plan
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
-                module = self._module(model, plan)
-                data = self._data(model)
                 manifest = self._manifest(model, plan, copied)
                 self._write(manifest)
                 if self.stage.backbone is None and self.ranks.first:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
                 with self.ranks.telling():
-                    self._train(module, data, time)
+                    self._train(manifest, module, data, time)
                     self.ranks.together(lambda: prove(manifest, module, before))
                     manifest.consumed = data.consumed(self.spec.steps)
                     self.ranks.together(lambda: module.holes.check(manifest.consumed, ended=True))
@@ -98,6 +94,14 @@ class PhaseRun:
                 self._write(manifest)
             self.ranks.of_first(lambda: self._report(time, manifest))
         return manifest
+
+    def assemble(self) -> tuple[StageModule, CurriculumData, list[Copied]]:
+        """What trains, as it is before the first step, its data, and which start values were copied."""
+        pl.seed_everything(self.sources.settings.seed, verbose=False)
+        model, copied = self.ranks.together(self._model)
+        plan = self._plan(model)
+        plan.apply(model)
+        return self._module(model, plan), self._data(model), copied
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -232,11 +236,12 @@ class PhaseRun:
             seed=self.sources.settings.seed, versions=package_versions(), steps=self.spec.steps,
         )  # fmt: skip
 
-    def _train(self, module: StageModule, data: CurriculumData, time: Sections) -> None:
+    def _train(self, manifest: Manifest, module: StageModule, data: CurriculumData, time: Sections) -> None:
         with InterruptFlag() as flag:
             engine = Engine(self.sources, self.spec, self.folder, flag, self.plain, self.ranks)
             with time("training"):
                 stopped: StepCheckpoints = engine.fit(module, data)
+            manifest.extra["machine"] = machine_state(engine.settings.trainer.accelerator, self.ranks.world_size)
             if stopped.interrupted:
                 raise Interrupted(
                     f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of "
