@@ -44,10 +44,13 @@ def train(parsed: TrainArguments, arguments: Sequence[str], stop: Stop) -> int:
     from modalign.cli.launcher import own_command, started
     from modalign.config.places import shipped_runs
     from modalign.config.processes import check_processes, find_launch
+    from modalign.evaluation.gate import refuse_if_stopped
     from modalign.runs.finished import answer_if_finished
 
     launch = find_launch(settings.trainer)
-    if (answer := answer_if_finished(Path(settings.paths.runs), specs, settings.fresh, shipped_runs())) is not None:
+    gate, runs = settings.curriculum.gate.max_forgetting, Path(settings.paths.runs)
+    refuse_if_stopped(gate, runs, settings.curriculum.name, specs, settings.fresh, launch.rank == 0)
+    if (answer := answer_if_finished(runs, specs, settings.fresh, shipped_runs())) is not None:
         if launch.rank == 0:
             say(answer)
         return 0

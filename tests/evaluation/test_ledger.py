@@ -1,5 +1,7 @@
 """The ledger: a hand-computed curriculum of three phases."""
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -40,6 +42,39 @@ def test_worst_forgetting_and_transfers():
     assert ledger.forward_transfer() == pytest.approx(0.30 - 0.25)
     assert ledger.text_loss_change(3) == pytest.approx(0.10)
     assert ledger.text_loss_change(0) is None
+
+
+def test_transfer_is_that_of_lopez_paz_and_ranzato_by_hand():
+    """R[last, j] - R[j, j] for all but the last phase's; R[j - 1, j] - b[j] for all but the first."""
+    r = [[0.90, None, None], [0.85, 0.80, None], [0.88, 0.70, 0.60]]
+    before = [None, 0.35, 0.20]
+    names, entries = ("image", "audio", "imu"), []
+    for phase, row in enumerate(r):
+        found = results(**{m: v for m, v in zip(names, row, strict=True) if v is not None})
+        zero = results(**{names[phase]: before[phase]}).scores if before[phase] is not None else ()
+        entries.append((f"phase {phase}", [names[phase]], replace(found, before=zero)))
+    ledger = build_ledger(entries)
+    assert ledger.backward_transfer() == pytest.approx(((0.88 - 0.90) + (0.70 - 0.80)) / 2)
+    assert ledger.forward_transfer() == pytest.approx(((0.35 - 0.25) + (0.20 - 0.25)) / 2)
+    assert ledger.head_start("image") is None
+    assert ledger.as_dict()["beforehand"] == {"audio": 0.35, "imu": 0.20}
+    assert "backward transfer -6.0 points; forward transfer +2.5 points" in summary_line(ledger)
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(ledger_table(ledger))
+    rows = [line for line in console.export_text().splitlines() if "phase 0" in line]
+    assert "(35.0)" in rows[0]
+    assert "(20.0)" not in rows[0]
+
+
+def test_captions_without_attributes_are_followed_by_rouge():
+    def rouge(**values):
+        scores = [Score(m, "caption", "test", "rougeL", v, v, v, None, 9) for m, v in values.items()]
+        return Results("run", 1, tuple(scores))
+
+    ledger = build_ledger([("a", ["image"], rouge(image=0.6)), ("b", ["audio"], rouge(image=0.5, audio=0.4))])
+    assert ledger.metric == "rougeL"
+    assert ledger.change(1, "image") == pytest.approx(-0.1)
+    assert build_ledger(ENTRIES).metric == "attribute_accuracy"
 
 
 def test_one_phase_has_nothing_to_forget():

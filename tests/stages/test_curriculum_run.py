@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modalign.errors import ModalignError
+from modalign.evaluation.gate import GateClosed
+from modalign.evaluation.scores import read_results, results_bytes
 from modalign.runs.manifest import read_manifest
 from modalign.runs.record import read_record
 
@@ -44,6 +47,41 @@ def test_what_a_command_stands_on_is_made_in_the_same_command(backbones, audio):
     """Only `stage=align modality=audio` was asked for; image, and both backbones, came with it."""
     parents = [audio.manifest().parent["name"].split("-")[0:2]]
     assert parents == [["align", "image"]]
+
+
+def test_a_phase_that_costs_too_much_stops_the_curriculum_and_goes_on_doing_so(
+    own_shop, image, audio, instructed, train_command
+):
+    shop = own_shop()
+    results = read_results(shop.runs / image.name)
+    perfect = tuple(replace(s, value=1.0) if s.metric == "attribute_accuracy" else s for s in results.scores)
+    (shop.runs / image.name / "results.json").write_bytes(results_bytes(replace(results, scores=perfect)))
+    words = ("stage=instruct", "modality=[image,audio]", "curriculum.gate.max_forgetting=5")
+    with pytest.raises(GateClosed) as told:
+        shop.train(*words, "evaluation.forward_items=0")
+    assert f"the curriculum stops after {audio.name}: image is" in str(told.value)
+    assert not list(shop.runs.glob("instruct-*"))
+    manifest = read_manifest(shop.runs / audio.name)
+    assert manifest.status == "finished"
+    assert not manifest.extra["gate"]["kept"]
+    assert "Its curriculum stopped here: image changed by" in (shop.runs / audio.name / "report.html").read_text()
+    (place,) = shop.runs.glob("curriculum-*")
+    assert (read_record(place).status, read_record(place).reason) == ("stopped", str(told.value))
+    assert "This curriculum is <strong>stopped</strong>: the curriculum stops" in (place / "report.html").read_text()
+
+    again = train_command(*shop.overrides(*words))
+    assert again.returncode == 3
+    assert again.stderr == f"error: {told.value}\n"
+    assert not list(shop.runs.glob("instruct-*"))
+    # What a new modality scored before its first step leaves no trace in what is trained.
+    assert not read_results(shop.runs / audio.name).before
+    assert manifest.checkpoint == audio.manifest().checkpoint
+
+
+def test_what_a_new_modality_scores_before_its_first_step_is_kept(image, audio, instructed):
+    assert not read_results(image.path).before  # there was nothing before it that could have helped
+    assert {(s.modality, s.n) for s in read_results(audio.path).before} == {("audio", 3)}
+    assert not read_results(instructed.path).before
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from modalign.cli.terminal import print_table, say, working
 from modalign.config.meaning import measuring_meaning
 from modalign.config.schema import Settings
 from modalign.errors import ModalignError
-from modalign.evaluation.scores import RESULTS_FILE, Results, Score
+from modalign.evaluation.scores import RESULTS_FILE, Results, Score, read_results
 from modalign.runs.finished import answering_run
 from modalign.runs.manifest import Manifest, write_manifest
 
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     target = RunFolder(options.run if options.out is None else options.out / options.run.resolve().name)
     with target.lock():
         with working(lambda: f"measuring {manifest.name}"):
-            results = Measure(sources)(loaded.spec, loaded.model, target)
+            results = Measure(sources)(loaded.spec, loaded.model, target, _before(options.run))
         if options.out is None:
             manifest.extra.setdefault("evaluated_again", []).append(
                 {"command": ["modalign", "evaluate", *arguments], "evaluation": settings.evaluation.model_dump()}
@@ -60,6 +60,11 @@ def run(arguments: Sequence[str]) -> int:
     if options.out is None:
         say(f"report: {target.report_file}")
     return 0
+
+
+def _before(folder: Path) -> tuple[Score, ...]:
+    """What was measured before the run's first step: no later measurement can."""
+    return read_results(folder).before if (folder / RESULTS_FILE).is_file() else ()
 
 
 def _parser() -> VerbParser:

@@ -15,6 +15,8 @@ ADAPTERS = "llm.lora"
 ADAPTER_SETTING = "lora"
 # Of the language model, what only the stages after its own training know.
 _NOT_YET = (ADAPTER_SETTING, "bits")
+# Of the evaluation, what changes no score of a finished run.
+NO_MEASURE = {"batch_size", "validation_every", "validation_items", "forward_items"}
 # Settings that came later, by what they are where nobody sets them: left out then, so that runs stay what they were.
 LATER: dict[str, Any] = {"augment": (), "tokenizer_rate_scale": 1.0, "max_text_tokens": None}
 
@@ -74,7 +76,7 @@ def aligned_meaning(
 
 def measuring_meaning(settings: Settings) -> dict[str, Any]:
     """What the numbers of a finished run depend on besides its weights; no part of its identity."""
-    how = settings.evaluation.model_dump(mode="json", exclude={"batch_size", "validation_every", "validation_items"})
+    how = settings.evaluation.model_dump(mode="json", exclude=NO_MEASURE)
     return how | {"pairs": list(settings.data.pairs), "text_loss": settings.data.text_loss}
 
 

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Target = dict[str, Any]
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
-"""One name or a list of them."""
-Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
-
-
-class Strict(BaseModel):
-    """A group of settings that knows all its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+from modalign.config.kinds import Names, NonNegative, Positive, Precision, Share, Strict, Target
+from modalign.config.plan_settings import PlanSettings
 
 
 class Paths(Strict):
@@ -162,8 +151,14 @@ class StageSettings(Strict):
         return value if value == "new" or isinstance(value, (list, tuple)) else (value,)
 
 
+class GateSettings(Strict):
+    """Where a curriculum stops: `max_forgetting` is the largest fall of an earlier modality in points; null: never."""
+
+    max_forgetting: NonNegative | None = None
+
+
 class CurriculumSettings(Strict):
-    """The order of phases, and what changes between them.
+    """The order of phases, and what changes between them, and the gate that each has to pass.
 
     `additive` names modalities that come after all others, one by one, and train their own parts only.
     """
@@ -174,6 +169,7 @@ class CurriculumSettings(Strict):
     first_phase_experts: PositiveInt | None = None
     expert_noise: NonNegative = 0.0
     steps: dict[str, PositiveInt] = {}  # by modality, and `default`
+    gate: GateSettings = GateSettings()
 
 
 class DataSettings(Strict):
@@ -208,6 +204,7 @@ class EvaluationSettings(Strict):
     num_shown: Annotated[int, Field(ge=0)] = 4
     validation_every: Annotated[int, Field(ge=0)] = 0
     validation_items: PositiveInt = 64
+    forward_items: Annotated[int, Field(ge=0)] = 0
 
 
 class TrainerSettings(Strict):
@@ -246,33 +243,6 @@ class LoggerSettings(Strict):
     entity: str | None = None
     group: str | None = None
     tags: tuple[str, ...] = ()
-
-
-class HardwareSettings(Strict):
-    """What `modalign plan` reckons with: the peak of one device by precision (dense, in TFLOP/s), how much of it
-    training reaches, and its memory in GB (10^9 bytes). How many devices there are is the trainer's to say.
-    """
-
-    name: str = "two CPU cores"
-    peak_tflops: dict[Precision, Positive] = {"32-true": 0.18, "bf16-mixed": 0.18, "bf16-true": 0.18}
-    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.24
-    memory_gb: Positive | None = None
-
-
-class AssumedTokens(Strict):
-    """Tokens of text in a sample of a recipe whose data are not there to be counted."""
-
-    caption: PositiveInt = 32
-    question: PositiveInt = 32
-    answer: PositiveInt = 96
-    text: PositiveInt = 512
-
-
-class PlanSettings(Strict):
-    """What `modalign plan` assumes; no run depends on it."""
-
-    hardware: HardwareSettings = HardwareSettings()
-    assume: AssumedTokens = AssumedTokens()
 
 
 class Settings(Strict):

@@ -1,12 +1,19 @@
-"""The forgetting ledger: after each phase every modality's score, and its change against its own phase's."""
+"""The forgetting ledger: after each phase every modality's score, and its change against its own phase's.
+
+R[i, j] is the score on modality j after phase i; modality j's own phase is the one that added it. Backward and forward
+transfer are those of Lopez-Paz and Ranzato (2017, Gradient Episodic Memory, section 2).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modalign.evaluation.scores import Results, Score, results_from_dict
+
+# Of a caption's metrics those that lie between 0 and 1, the one to be preferred first.
+METRICS = ("attribute_accuracy", "rougeL")
 
 Entry = tuple[str, Sequence[str], Results | Mapping[str, Any]]
 """A phase's name, its new modalities, and what its evaluation found."""
@@ -23,7 +30,10 @@ class Forgetting:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """A matrix of phases by modalities (in the order of their own phases); None where nothing was measured."""
+    """A matrix of phases by modalities (in the order of their own phases); None where nothing was measured.
+
+    `beforehand` holds what a modality scored with the model that was about to learn it, at its start values.
+    """
 
     phases: tuple[str, ...]
     modalities: tuple[str, ...]
@@ -32,6 +42,7 @@ class Ledger:
     own_phase: Mapping[str, int]
     metric: str
     split: str
+    beforehand: Mapping[str, Score] = field(default_factory=dict)
 
     def value(self, phase: int, modality: str) -> float | None:
         """The modality's score after the phase."""
@@ -59,18 +70,23 @@ class Ledger:
         return min(changes, key=lambda found: found.change, default=None)
 
     def backward_transfer(self) -> float | None:
-        """The mean change at the last phase over the modalities that came before it (Lopez-Paz and Ranzato, 2017)."""
+        """The mean of R[last, j] - R[own phase of j, j] over the modalities j that came before the last phase."""
         changes = [c for modality in self.modalities if (c := self.final_change(modality)) is not None]
         return sum(changes) / len(changes) if changes else None
 
+    def head_start(self, modality: str) -> float | None:
+        """R[own phase - 1, j] - b[j]: what the phases before gave a modality that they never saw.
+
+        b is the score of a model that knows nothing; chance stands for it, which no untrained model exceeds.
+        """
+        own = self.own_phase[modality]
+        before = self.scores[own - 1][self.modalities.index(modality)] if own else None
+        before = before or self.beforehand.get(modality)
+        return None if before is None or before.chance is None else before.value - before.chance
+
     def forward_transfer(self) -> float | None:
-        """The mean, over modalities that were scored before their own phase, of that score minus chance."""
-        gains = []
-        for column, modality in enumerate(self.modalities):
-            own = self.own_phase[modality]
-            before = self.scores[own - 1][column] if own else None
-            if before is not None and before.chance is not None:
-                gains.append(before.value - before.chance)
+        """The mean head start over the modalities that were scored before their own phase."""
+        gains = [gain for modality in self.modalities if (gain := self.head_start(modality)) is not None]
         return sum(gains) / len(gains) if gains else None
 
     def text_loss_change(self, phase: int) -> float | None:
@@ -92,6 +108,7 @@ class Ledger:
             "own_phase": dict(self.own_phase),
             "values": [[None if s is None else s.value for s in row] for row in self.scores],
             "changes": [[self.change(p, m) for m in self.modalities] for p in range(len(self.phases))],
+            "beforehand": {name: score.value for name, score in self.beforehand.items()},
             "text_loss": list(self.text_loss),
             "worst_forgetting": None if worst is None else [worst.modality, worst.phase, worst.change],
             "backward_transfer": self.backward_transfer(),
@@ -100,13 +117,15 @@ class Ledger:
 
 
 def build_ledger(
-    entries: Sequence[Entry], task: str = "caption", split: str = "test", metric: str = "attribute_accuracy"
+    entries: Sequence[Entry], task: str = "caption", split: str = "test", metric: str | None = None
 ) -> Ledger:
     """The ledger of a curriculum's phases in order; a modality's own phase is the first that lists it as new.
 
     A modality that is scored but never new (its parent's phases are not listed) counts from where it is first scored.
+    Without a `metric` it is the first of `METRICS` that was measured.
     """
     found = [(name, tuple(new), _typed(results)) for name, new, results in entries]
+    metric = metric or _measured_metric([results for _, _, results in found], task, split)
     own: dict[str, int] = {}
     for phase, (_, new, results) in enumerate(found):
         scored = [s.modality for s in results.scores if (s.task, s.split, s.metric) == (task, split, metric)]
@@ -122,7 +141,16 @@ def build_ledger(
         own_phase=own,
         metric=metric,
         split=split,
-    )
+        beforehand={
+            s.modality: s for phase, (_, _, r) in enumerate(found) for s in r.before
+            if (s.task, s.split, s.metric) == (task, split, metric) and own.get(s.modality) == phase
+        },
+    )  # fmt: skip
+
+
+def _measured_metric(found: Sequence[Results], task: str, split: str) -> str:
+    measured = {s.metric for results in found for s in results.scores if (s.task, s.split) == (task, split)}
+    return next((metric for metric in METRICS if metric in measured), METRICS[0])
 
 
 def _typed(results: Results | Mapping[str, Any]) -> Results:

@@ -11,7 +11,10 @@ NOTABLE_FALL = 0.02
 
 
 def ledger_table(ledger: Ledger) -> Table:
-    """A rich table of scores in percent, each with its change in points against the modality's own phase."""
+    """A rich table of scores in percent, each with its change in points against the modality's own phase.
+
+    In brackets: what a modality scored before its own phase began, its parts at their start values.
+    """
     table = Table(title=f"{ledger.metric.replace('_', ' ')} on {ledger.split}, % (change since its own phase, points)")
     table.add_column("after phase")
     for modality in ledger.modalities:
@@ -35,16 +38,17 @@ def summary_line(ledger: Ledger) -> str:
         line = f"worst forgetting: {worst.modality} {100 * worst.change:+.1f} points after {worst.phase}"
     backward, forward = ledger.backward_transfer(), ledger.forward_transfer()
     if backward is not None:
-        line += f"; backward transfer {100 * backward:+.1f}"
+        line += f"; backward transfer {100 * backward:+.1f} points"
     if forward is not None:
-        line += f"; forward transfer {100 * forward:+.1f}"
+        line += f"; forward transfer {100 * forward:+.1f} points"
     return line
 
 
 def _cell(ledger: Ledger, phase: int, modality: str) -> Text:
     value = ledger.value(phase, modality)
     if value is None:
-        return Text("·", style="dim")
+        soon = ledger.own_phase[modality] == phase + 1 and modality in ledger.beforehand
+        return Text(f"({100 * ledger.beforehand[modality].value:.1f})" if soon else "·", style="dim")
     change = ledger.change(phase, modality)
     style = "bold" if ledger.own_phase[modality] == phase else ""
     cell = Text(f"{100 * value:.1f}", style=style)

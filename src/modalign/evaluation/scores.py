@@ -80,7 +80,7 @@ class ShownSample:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One run's evaluation: the content of results.json."""
+    """One run's evaluation: the content of results.json; `before` is of the new modalities, before the first step."""
 
     run: str
     step: int
@@ -89,6 +89,7 @@ class Results:
     router: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     expert_distance: tuple[tuple[float, ...], ...] = ()
     samples: tuple[ShownSample, ...] = ()
+    before: tuple[Score, ...] = ()
 
     def find(self, modality: str, task: str, split: str, metric: str) -> Score | None:
         """The score of that modality, task, split and metric, or None."""
@@ -104,6 +105,7 @@ def results_from_dict(data: Mapping[str, Any], where: str = RESULTS_FILE) -> Res
     """Typed results from a plain dict; a missing or unknown field raises ModalignError naming it."""
     fields = dict(data)
     fields["scores"] = tuple(_score(row, where) for row in data.get("scores") or ())
+    fields["before"] = tuple(_score(row, where) for row in data.get("before") or ())
     fields["text_loss"] = _build(TextLoss, data["text_loss"], where) if data.get("text_loss") else None
     fields["router"] = {name: tuple(row) for name, row in (data.get("router") or {}).items()}
     fields["expert_distance"] = tuple(tuple(row) for row in data.get("expert_distance") or ())
@@ -125,7 +127,7 @@ def read_results(path: Path) -> Results:
 
 def results_bytes(results: Results) -> bytes:
     """The content of results.json; a value that is not finite raises ModalignError naming the score."""
-    for score in results.scores:
+    for score in (*results.scores, *results.before):
         if not all(math.isfinite(value) for value in (score.value, score.low, score.high)):
             raise ModalignError(
                 f"score {score.metric} of {score.modality} ({score.task}, {score.split}) is {score.value} "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from modalign.errors import ModalignError
 from modalign.runs.files import make_folder, write_atomic
+from modalign.runs.identity import identity
 
 FILE = "curriculum.json"
 
@@ -25,11 +27,12 @@ class PhaseRecord:
 
 @dataclass(slots=True)
 class CurriculumRecord:
-    """The contents of curriculum.json; `status` is `running`, `finished`, `failed` or `interrupted`."""
+    """The contents of curriculum.json; `status` is `running`, `finished` or, with a `reason`, `stopped` at its gate."""
 
     name: str
     phases: list[PhaseRecord] = field(default_factory=list)
     status: str = "running"
+    reason: str | None = None
 
     def add(self, folder: Path, run: Path, stage: str, new: tuple[str, ...], seen: tuple[str, ...]) -> None:
         """Note a phase's run for the record in `folder`; a run that is noted already is not noted twice."""
@@ -38,10 +41,20 @@ class CurriculumRecord:
             self.phases.append(PhaseRecord(path, stage, list(new), list(seen)))
 
 
+def record_folder(runs: Path, name: str, identities: Sequence[str]) -> Path:
+    """Where the record of the curriculum `name` lies whose runs have these identities."""
+    return Path(runs) / f"curriculum-{name}-{identity({'runs': list(identities)})[:8]}"
+
+
 def write_record(folder: Path, record: CurriculumRecord) -> None:
     """Write curriculum.json into `folder`, wholly or not at all."""
     text = json.dumps(asdict(record), indent=2, ensure_ascii=False)
     write_atomic(make_folder(folder) / FILE, text.encode() + b"\n")
+
+
+def find_record(folder: Path) -> CurriculumRecord | None:
+    """The record in `folder`, None where there is none."""
+    return read_record(folder) if (Path(folder) / FILE).is_file() else None
 
 
 def read_record(folder: Path) -> CurriculumRecord:
@@ -50,7 +63,7 @@ def read_record(folder: Path) -> CurriculumRecord:
     try:
         values = json.loads(path.read_bytes())
         phases = [PhaseRecord(**phase) for phase in values["phases"]]
-        return CurriculumRecord(values["name"], phases, values["status"])
+        return CurriculumRecord(values["name"], phases, values["status"], values.get("reason"))
     except (FileNotFoundError, NotADirectoryError):
         raise ModalignError(f"{folder} holds no curriculum: there is no {FILE} in it") from None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -15,15 +15,15 @@ from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
+from modalign.evaluation.gate import GateClosed, pass_gate
 from modalign.runs.checks import finished_run
 from modalign.runs.files import check_writable
 from modalign.runs.finished import locate, measured_otherwise
 from modalign.runs.folder import RunFolder
-from modalign.runs.identity import identity
 from modalign.runs.launch import Launch
 from modalign.runs.manifest import read_manifest
 from modalign.runs.ranks import Ranks, joined
-from modalign.runs.record import CurriculumRecord, write_record
+from modalign.runs.record import CurriculumRecord, record_folder, write_record
 from modalign.stages.engine import computes_on_gpu
 from modalign.stages.measure import Measure
 from modalign.stages.notices import quiet_libraries
@@ -62,7 +62,8 @@ def _run_phases(
     ranks.together(lambda: rehearse_data(sources, missing))
     measure = Measure(sources)
     record = CurriculumRecord(settings.curriculum.name)
-    place = runs / f"curriculum-{settings.curriculum.name}-{identity({'runs': [s.identity for s in specs]})[:8]}"
+    place = record_folder(runs, settings.curriculum.name, [spec.identity for spec in specs])
+    chain: list[tuple[Path, Sequence[str]]] = []
     for number, spec in enumerate(specs, 1):
         folder = folders[spec.identity]
         if spec in missing:
@@ -71,12 +72,33 @@ def _run_phases(
             PhaseRun(spec, folder, parent, sources, measure, command, plain, ranks)()
         elif ranks.first and (other := measured_otherwise(read_manifest(folder.path), spec)) is not None:
             log.info(other.removeprefix("note: "))
-        if settings.stages[spec.stage].backbone is None and ranks.first:
-            record.add(place, folder.path, spec.stage, spec.new, spec.seen)
-            record.status = "finished" if spec is specs[-1] else "running"
-            write_record(place, record)
+        if settings.stages[spec.stage].backbone is None:
+            chain.append((folder.path, spec.new))
+            if ranks.first:
+                record.add(place, folder.path, spec.stage, spec.new, spec.seen)
+                record.status = "finished" if spec is specs[-1] else "running"
+                write_record(place, record)
+            ranks.of_first(lambda: _gate(settings, console, chain, place, record))
     if ranks.first:
-        _close(console, specs, folders, place, bool(record.phases))
+        _close(console, folders[specs[-1].identity], place, bool(record.phases))
+
+
+def _gate(
+    settings: Settings, console: Console, chain: Sequence[tuple[Path, Sequence[str]]], place: Path,
+    record: CurriculumRecord,
+) -> None:  # fmt: skip
+    """Stop where the phase just finished cost an earlier modality more than is allowed, with all reports written."""
+    limit = settings.curriculum.gate.max_forgetting
+    if limit is None:
+        return
+    verdict = pass_gate(limit, chain, place, record)
+    if not verdict.kept:
+        from modalign.evaluation.report.run_report import write_run_report
+
+        folder = RunFolder(chain[-1][0])
+        write_run_report(folder.path)
+        _close(console, folder, place, True)
+        raise GateClosed(verdict.words)
 
 
 def _whereabouts(
@@ -118,9 +140,7 @@ def _recipes(settings: Settings, specs: Sequence[RunSpec], missing: Sequence[Run
     return list(dict.fromkeys(names))
 
 
-def _close(
-    console: Console, specs: Sequence[RunSpec], folders: dict[str, RunFolder], place: Path, any_phase: bool
-) -> None:
+def _close(console: Console, last: RunFolder, place: Path, any_phase: bool) -> None:
     if any_phase:
         from modalign.evaluation.chain import curriculum_ledger
         from modalign.evaluation.ledger_table import ledger_table
@@ -129,6 +149,5 @@ def _close(
         report = write_curriculum_report(place)
         console.print(ledger_table(curriculum_ledger(place)))
         console.print(f"curriculum report: {report}")
-    last = folders[specs[-1].identity]
     if last.report_file.exists():
         console.print(f"run report: {last.report_file}")

@@ -30,8 +30,11 @@ class Measure:
         self._items: dict[tuple[str, str], list[Item]] = {}
         self._kinds: dict[str, dict[str, list[str]]] = {}
 
-    def __call__(self, spec: RunSpec, model: Any, folder: RunFolder) -> Results:
-        """Measure the model of a finished training and write results.json and the samples it shows."""
+    def __call__(self, spec: RunSpec, model: Any, folder: RunFolder, before: tuple[Score, ...] = ()) -> Results:
+        """Measure the model of a finished training and write results.json and the samples it shows.
+
+        `before` is what `before` measured of its new modalities.
+        """
         scores: list[Score] = []
         asked: list[tuple[str, str, Asked]] = []
         generate = self.generator(spec.stage, model)
@@ -54,9 +57,23 @@ class Measure:
             router,
             distance,
             tuple(self._show(folder, modality, split, one) for modality, split, one in asked),
+            before,
         )
         write_atomic(folder.results_file, results_bytes(results))
         return results
+
+    def before(self, spec: RunSpec, model: Any) -> tuple[Score, ...]:
+        """Captions of the modalities that a phase is about to add to others; nothing where there are no others."""
+        number, split = self.settings.evaluation.forward_items, self.settings.evaluation.splits[0]
+        scores: list[Score] = []
+        for modality in spec.new if number and spec.seen else ():
+            recipes = self.sources.book.alignment_recipes(modality)
+            items = [item for name in recipes for item in self.items(name, split)[:number]]
+            if items:
+                kinds = vocabulary([items])
+                generate = self.generator(spec.stage, model)
+                scores += score_captions(generate, items, None, modality, split, kinds)[0]
+        return tuple(scores)
 
     def generator(self, stage: str, model: Any) -> Generator:
         """Texts from the model, laid out as the stage laid out its training samples."""

@@ -17,6 +17,7 @@ from modalign.config.build import build
 from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
+from modalign.evaluation.scores import Score
 from modalign.models.freezing import FreezePlan, frozen_digest
 from modalign.models.parts import count_parameters
 from modalign.models.shards import gathered
@@ -26,6 +27,7 @@ from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import Interrupted, InterruptFlag
 from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, parent_entry
 from modalign.runs.manifest import Manifest, write_manifest
+from modalign.runs.randomness import capture_randomness, restore_randomness
 from modalign.runs.ranks import ALONE, Ranks
 from modalign.runs.sealed import newest_valid
 from modalign.runs.timing import Sections
@@ -76,12 +78,13 @@ class PhaseRun:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
                 with self.ranks.telling():
+                    untaught = self.ranks.of_first(lambda: self._before(model, time))
                     self._train(manifest, module, data, time)
                     self.ranks.together(lambda: prove(manifest, module, before))
                     manifest.consumed = data.consumed(self.spec.steps)
                     self.ranks.together(lambda: module.holes.check(manifest.consumed, ended=True))
                     model = self._whole(module)
-                    self.ranks.of_first(lambda: self._measured(manifest, model, time))
+                    self.ranks.of_first(lambda: self._measured(manifest, model, time, untaught))
                 manifest.status = "finished"
             except BaseException as error:
                 manifest.status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
@@ -125,7 +128,19 @@ class PhaseRun:
         model.load_state_dict(state)
         return model
 
-    def _measured(self, manifest: Manifest, model: Any, time: Sections) -> None:
+    def _before(self, model: Any, time: Sections) -> tuple[Score, ...]:
+        """What the new modalities score before the first step; leaves no trace in what trains."""
+        if self.stage.backbone is not None or not (self.spec.new and self.spec.seen):
+            return ()
+        state = capture_randomness()
+        on_gpu = computes_on_gpu(self.sources.settings.trainer.accelerator)
+        with time("measuring before"):
+            scores = self.measure.before(self.spec, model.to("cuda") if on_gpu else model)
+        model.to("cpu")
+        restore_randomness(state)
+        return scores
+
+    def _measured(self, manifest: Manifest, model: Any, time: Sections, before: tuple[Score, ...]) -> None:
         checkpoint = newest_valid(self.folder.checkpoints)
         assert checkpoint is not None
         manifest.checkpoint = checkpoint_entry(self.folder.path, checkpoint)
@@ -133,7 +148,7 @@ class PhaseRun:
             if computes_on_gpu(self.sources.settings.trainer.accelerator):
                 model.to("cuda")  # Lightning leaves it on the CPU
             with time("measuring"):
-                self.measure(self.spec, model, self.folder)
+                self.measure(self.spec, model, self.folder, before)
             manifest.extra["measuring"] = self.spec.measuring
 
     def _model(self) -> tuple[Any, list[Copied]]:

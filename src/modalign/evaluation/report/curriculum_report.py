@@ -82,7 +82,8 @@ def _summary(record: CurriculumRecord, runs: list[RunRecord], missing: list[str]
     lines += [*score_sentences(scores, ()), *forgetting_sentences(ledger)]
     notes = "".join(f'<div class="banner">The run of a phase is gone: {text(name)}.</div>' for name in missing)
     if record.status != "finished":
-        notes += f'<div class="banner">This curriculum is <strong>{text(record.status)}</strong>.</div>'
+        reason = f": {text(record.reason)}" if record.reason else ""
+        notes += f'<div class="banner">This curriculum is <strong>{text(record.status)}</strong>{reason}.</div>'
     return notes + tiles(boxes) + sentences(lines)
 
 

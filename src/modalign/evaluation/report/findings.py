@@ -54,7 +54,7 @@ def ledger_html(ledger: Ledger, tints: Mapping[str, int]) -> str:
     metric, split = METRIC_NAMES.get(ledger.metric, ledger.metric), SPLIT_NAMES.get(ledger.split, ledger.split)
     intro = (
         f"<p>{text(sentence(metric))} of captions ({text(split)}), percent. Framed: the phase that added the "
-        "modality. Small: the change since then, in percentage points.</p>"
+        "modality. Small: the change since then, in percentage points. In brackets: before its first step.</p>"
     )
     curves = {
         name: [(float(p), 100 * v) for p in range(len(ledger.phases)) if (v := ledger.value(p, name)) is not None]
@@ -148,7 +148,8 @@ def _heat(ledger: Ledger) -> str:
 def _heat_cell(ledger: Ledger, phase: int, modality: str) -> str:
     score = ledger.scores[phase][ledger.modalities.index(modality)]
     if score is None:
-        return '<td class="none">·</td>'
+        soon = ledger.own_phase[modality] == phase + 1 and modality in ledger.beforehand
+        return f'<td class="none">{f"({100 * ledger.beforehand[modality].value:.1f})" if soon else "·"}</td>'
     # Squared, so that what is near the top still differs to the eye.
     chance = score.chance or 0.0
     fill = max(0.0, (score.value - chance) / ((1 - chance) or 1)) ** 2

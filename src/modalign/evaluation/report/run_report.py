@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modalign.evaluation.report.findings import ledger_html, router_html, scores_html
 from modalign.evaluation.report.page import Section, folded, render_page, sentences, text, tiles
-from modalign.evaluation.report.phrases import count, percent
+from modalign.evaluation.report.phrases import count, percent, points
 from modalign.evaluation.report.samples import samples_html
 from modalign.evaluation.report.source import RunRecord, ledger_of, read_ancestors, read_run, tints_of
 from modalign.evaluation.report.summary import (
@@ -97,6 +97,12 @@ def ledgers_html(chain: list[RunRecord]) -> str:
 def banner(run: RunRecord) -> str:
     """A line that cannot be overlooked where a run is not finished."""
     manifest = run.manifest
+    gate = manifest.extra.get("gate") or {}
+    if not gate.get("kept", True):
+        words = (
+            f"{gate['modality']} changed by {points(gate['change'] / 100)} points since its own phase, the gate allows"
+        )
+        return f'<div class="banner">Its curriculum stopped here: {text(words)} {gate["max_forgetting"]:g}.</div>'
     if manifest.status == "finished":
         return ""
     reason = f": {manifest.reason}" if manifest.reason else ""

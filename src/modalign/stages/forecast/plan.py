@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from modalign.config.plan_settings import AssumedTokens, HardwareSettings
 from modalign.config.planning import PlanningBook
 from modalign.config.processes import DATA_PARALLEL, SINGLE
-from modalign.config.schema import AssumedTokens, HardwareSettings, Settings, TrainerSettings
+from modalign.config.schema import Settings, TrainerSettings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.stages.forecast.forecast import Forecaster, PhaseForecast

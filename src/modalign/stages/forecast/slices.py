@@ -16,7 +16,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from modalign.config.schema import AssumedTokens, StageSettings
+from modalign.config.plan_settings import AssumedTokens
+from modalign.config.schema import StageSettings
 from modalign.data.collate import Collator
 from modalign.data.dataset import Reader, SliceDataset, Source
 from modalign.data.order import Stream
