@@ -58,7 +58,7 @@ def trains_adapters(train: Iterable[str] | str) -> bool:
 def _check_names(settings: Settings) -> None:
     """Parts are submodules by these names: no dot, and nothing that torch calls its own."""
     parts = [str(m.tokenizer["part"]) for m in settings.modalities.values()]
-    named = {
+    named: dict[str, Iterable[str]] = {
         "modalities": settings.modalities, "model.encoders": settings.model.encoders,
         "model.projectors": settings.model.projectors, "tokenizer.part": parts,
     }  # fmt: skip
