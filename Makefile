@@ -25,7 +25,7 @@ demo: $(STAMP) ## Give a small language model eight senses and open the report (
 	$(BIN)/python train.py
 
 test: $(STAMP) ## The quick tests (under 10 minutes)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
 test-slow: $(STAMP) ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -46,7 +46,7 @@ conventions: $(STAMP) ## The house rules, as tests
 
 check: lint types conventions test ## ruff, types, conventions, tests
 
-backbones: $(STAMP) ## Make the shipped embedded backbones again (about 5 minutes)
+backbones: $(STAMP) ## Make the shipped embedded backbones again (about a quarter of an hour)
 	$(BIN)/python -m modalign.cli.main ship-backbones
 
 clean: ## Remove the virtual environment (runs/ and data/ stay)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # Before torch is imported by anybody: the machine may have more cores than the suite is meant to use.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
