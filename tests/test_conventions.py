@@ -59,7 +59,8 @@ WITHOUT_TORCH = {
     "curriculum": "*",
     "world": "*",
     "data/sources": "*",
-    "data": "recipes shards order index manifest reader verify make convert pieces report licences remote cache",
+    "data": "recipes shards order index manifest reader verify make convert pieces report licences remote "
+    "cache benchmark",
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing "
     "redaction",
     "cli": "arguments environment help main parser terminal multirun slurm_script",

@@ -23,6 +23,7 @@ VERBS = {
     "slurm-script": "write a training command as a job script for SLURM",
     "ask": "put a question about a picture, a sound, any mix of sensors, to a run",
     "evaluate": "measure a finished run again",
+    "benchmark": "measure a finished run on published benchmarks, beside OneLLM's score",
     "ledger": "print a curriculum's matrix of phases by modalities",
     "report": "write the report of a run or a curriculum again",
     "compare": "put two runs side by side: settings that differ, and scores",

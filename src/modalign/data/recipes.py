@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from modalign.data.benchmark import Benchmark
 from modalign.data.disk import read_bytes
 from modalign.data.extensions import check_media_extension, check_text_extension
 from modalign.data.manifest import read_manifest
@@ -51,6 +52,8 @@ class Recipe(BaseModel):
     """What asks for this dataset's captions in a chat, in place of the modality's own prompts."""
     overlaps: dict[str, str] = {}
     """`<recipe>/<split>` to what of it is known to be in this recipe's training split."""
+    benchmark: Benchmark | None = None
+    """How a split of it is measured, with the score that was published."""
 
     @field_validator("media")
     @classmethod
@@ -83,7 +86,17 @@ class Recipe(BaseModel):
 
     def meaning(self) -> dict[str, Any]:
         """What of the recipe changes the result of training on it."""
-        told = {"title", "source", "licence", "licence_url", "accept_licence", "size", "splits", "overlaps"}
+        told = {
+            "title",
+            "source",
+            "licence",
+            "licence_url",
+            "accept_licence",
+            "size",
+            "splits",
+            "overlaps",
+            "benchmark",
+        }
         declared = self.model_dump(exclude=told)
         if not self.prompts:
             del declared["prompts"]

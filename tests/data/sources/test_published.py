@@ -502,7 +502,7 @@ def sharegpt(root, media):
 def published():
     for path in sorted(RECIPES.glob("*.yaml")):
         recipe = load_recipe(path)
-        if not recipe.name.startswith("world_") and recipe.name != "digits":
+        if not recipe.name.startswith(("world_", "eval_")) and recipe.name != "digits":
             yield recipe
 
 

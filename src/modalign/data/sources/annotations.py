@@ -12,6 +12,7 @@ from modalign.data.order import derive_seed
 from modalign.data.sources.guard import check_published_split
 from modalign.data.sources.items import Dropped, Members, Unit, clean_key
 from modalign.data.sources.media import Medium, make_medium
+from modalign.data.sources.patterns import fill_text, names_in
 from modalign.data.sources.rows import RowReader, Rows, make_rows
 from modalign.data.sources.tables import Row
 from modalign.data.sources.words import Words, make_words
@@ -119,7 +120,7 @@ class AnnotationSource:
                 if isinstance(rows, Dropped):
                     yield rows
                     continue
-                name = str(rows[0].get(self.group)) if self.group else ""
+                name = self._group_of(rows[0]) if self.group else ""
                 try:
                     plans = [medium.plan(rows[0]) for medium in self.media]
                     name = name or (Path(plans[0][0][0]).stem if plans else "")
@@ -137,11 +138,17 @@ class AnnotationSource:
                 yield row
             elif self.group is None:
                 yield [row]
-            elif self.group not in row:
-                raise ModalignError(f"make.group: no column '{self.group}' in a row ({', '.join(map(str, row))})")
             else:
-                groups.setdefault(str(row[self.group]), []).append(row)
+                groups.setdefault(self._group_of(row), []).append(row)
         yield from groups.values()
+
+    def _group_of(self, row: Row) -> str:
+        """What the rows of one sample have in common: a column, or a template over several."""
+        assert self.group is not None
+        for name in names_in(self.group) or [self.group]:
+            if name not in row:
+                raise ModalignError(f"make.group: no column '{name}' in a row ({', '.join(map(str, row))})")
+        return fill_text(self.group, row) if names_in(self.group) else str(row[self.group])
 
     def _target(self, split: str, plans: Sequence[Any], row: Row) -> str:
         """The split itself, or the one that holds this sample out: all rows of one medium go the same way."""

@@ -2,105 +2,116 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modalign.data.extensions import MEDIA_EXTENSIONS, check_media_extension
-from modalign.data.sources.encode import encode_array
+from modalign.data.sources.encode import encode_array, encode_png
+from modalign.data.sources.films import film_sound
+from modalign.data.sources.patterns import fill
 from modalign.data.sources.series import Window, cut_window
 from modalign.data.sources.tables import Row, cell
 from modalign.errors import ModalignError
 
 _SAME = {"jpeg": "jpg", "tiff": "tif"}
+_FILMS = ("mp4", "mov", "mkv", "webm", "avi")
 _COLOURS = 3
-
-
-class PatternFormatter(string.Formatter):
-    """Format specs beside Python's own: `stem` and `name` of a path, and numbers written as text."""
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        """One value by its spec."""
-        if format_spec == "stem":
-            return PurePosixPath(str(value)).stem
-        if format_spec == "name":
-            return PurePosixPath(str(value)).name
-        if format_spec.endswith("d") and isinstance(value, str) and value.lstrip("-").isdigit():
-            value = int(value)
-        return str(super().format_field(value, format_spec))
 
 
 @dataclass(frozen=True)
 class Medium:
     """One medium of a sample: where its file may lie, by patterns over a row's columns, the first that exists counting.
 
-    `window` cuts a part out of a long series (columns of its start and end in seconds).
+    In a pattern's path a star stands for anything. `window` cuts a part out of a long series (columns of its start and
+    end in seconds); `base64` is the column that holds the file itself; `turned_bits` says by how many bits the 16-bit
+    values of a map are turned to the left (SUN RGB-D: 3).
     """
 
     extension: str
-    patterns: tuple[str, ...]
+    patterns: tuple[str, ...] = ()
     window: Window | None = None
+    base64: str | None = None
+    turned_bits: int = 0
 
     def plan(self, row: Row) -> Any:
         """What to read for a row, as plain data; raises ValueError where the row names no file."""
-        places = [_fill(pattern, row) for pattern in self.patterns]
+        if self.base64 is not None:
+            if not (content := cell(row, self.base64)):
+                raise ValueError("no file named in the row")
+            return [[""], content]
+        places = [fill(pattern, row) for pattern in self.patterns]
         return [places, self.window.bounds(row) if self.window else None]
 
     def read(self, root: Path, plan: Any, check: bool = True) -> bytes:
         """The content to be stored; raises ValueError with a reason that can be counted."""
-        places, bounds = plan
+        places, more = plan
         if self.window is not None:
-            return encode_array(cut_window(root, places, bounds, self.window), self.extension, None, None)
-        path = _find(root, places)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"the file cannot be read ({error.strerror})") from error
-        if not content:
-            raise ValueError("the file is empty")
-        found = path.suffix[1:].lower()
+            return encode_array(cut_window(root, places, more, self.window), self.extension, None, None)
+        if self.base64 is not None:
+            content = _unpacked(more)
+            found = _picture_type(content)
+        else:
+            path = _find(root, places)
+            content, found = _bytes_of(path), path.suffix[1:].lower()
         if _SAME.get(found, found) != self.extension.rsplit(".", 1)[-1]:
             content = convert(content, found, self.extension)
-        if check:
-            content = checked(content, self.extension)
-        return content
+        if self.turned_bits:
+            content = turned(content, self.turned_bits)
+        return checked(content, self.extension) if check else content
 
 
 def make_medium(extension: str, declared: Any) -> Medium:
-    """A medium from a recipe's pattern, list of patterns, or mapping {file, window}."""
+    """A medium from a recipe's pattern, list of patterns, or mapping {file, window, base64, turned_bits}."""
     check_media_extension(extension, "make.media")
-    window = None
-    if isinstance(declared, Mapping):
-        if unknown := set(declared) - {"file", "window"}:
-            raise ModalignError(f"make.media.{extension}: unknown setting '{min(unknown)}': known: file, window")
-        try:
-            window = Window(**declared["window"]) if "window" in declared else None
-            declared = declared["file"]
-        except (TypeError, KeyError) as error:
-            raise ModalignError(f"make.media.{extension}: {str(error).rpartition('__init__() ')[2]}") from error
-    return Medium(extension, (declared,) if isinstance(declared, str) else tuple(declared), window)
-
-
-def _fill(pattern: str, row: Row) -> str:
-    names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
-    values = {name: cell(row, name) for name in names}
-    if any(value is None or value == "" for value in values.values()):
-        raise ValueError("no file named in the row")
+    if not isinstance(declared, Mapping):
+        return Medium(extension, (declared,) if isinstance(declared, str) else tuple(declared))
+    known = ("file", "window", "base64", "turned_bits")
+    if unknown := set(declared) - set(known):
+        raise ModalignError(f"make.media.{extension}: unknown setting '{min(unknown)}': known: {', '.join(known)}")
+    if ("file" in declared) == ("base64" in declared):
+        raise ModalignError(f"make.media.{extension}: give either file or base64")
+    files = declared.get("file", ())
     try:
-        return PatternFormatter().format(pattern, **values)
-    except ValueError as error:
-        raise ModalignError(f"make.media: the pattern '{pattern}' does not fit {values}: {error}") from error
+        window = Window(**declared["window"]) if "window" in declared else None
+    except TypeError as error:
+        raise ModalignError(f"make.media.{extension}: {str(error).rpartition('__init__() ')[2]}") from error
+    patterns = (files,) if isinstance(files, str) else tuple(files)
+    return Medium(extension, patterns, window, declared.get("base64"), int(declared.get("turned_bits", 0)))
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"the file cannot be read ({error.strerror})") from error
+    if not content:
+        raise ValueError("the file is empty")
+    return content
+
+
+def _unpacked(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("the cell is not base64") from error
+
+
+def _picture_type(content: bytes) -> str:
+    return "png" if content[:4] == b"\x89PNG" else "jpg"
 
 
 def _find(root: Path, places: Sequence[str]) -> Path:
     base = root.resolve()
     for place in places:
-        path = (base / place).resolve()
+        starred = next(iter(sorted(base.glob(place))), None) if "*" in place else None
+        path = (starred or base / place).resolve()
         if not path.is_relative_to(base):
             raise ValueError("the file lies outside the folder")
         if path.is_file():
@@ -109,7 +120,8 @@ def _find(root: Path, places: Sequence[str]) -> Path:
 
 
 def convert(content: bytes, found: str, wanted: str) -> bytes:
-    """Content of one type as another: any picture as JPEG or PNG, tensors and arrays as .npy, sounds as FLAC or WAV.
+    """Content of one type as another: any picture as JPEG or PNG, tensors and arrays as .npy, sounds (a film's too) as
+    FLAC or WAV.
 
     Raises ValueError for content that is not what its name says. Tensors are read by torch's safe loader alone.
     """
@@ -122,6 +134,9 @@ def convert(content: bytes, found: str, wanted: str) -> bytes:
         return encode_array(_decoded("array", _read_array, content), target, None, None)
     if target in ("flac", "wav") and MEDIA_EXTENSIONS.get(found) == "sound":
         wave, rate_hz = _decoded("sound", _read_sound, content)
+        return encode_array(wave, target, None, rate_hz)
+    if target in ("flac", "wav") and found in _FILMS:
+        wave, rate_hz = film_sound(content)
         return encode_array(wave, target, None, rate_hz)
     raise ValueError(f"a .{found} file where a .{target} is expected")
 
@@ -138,6 +153,15 @@ def checked(content: bytes, extension: str) -> bytes:
     if kind in _READ:
         _decoded(kind, _READ[kind], content)
     return content
+
+
+def turned(content: bytes, bits: int) -> bytes:
+    """A 16-bit grey PNG with the bits of its values turned back to the right; raises ValueError for any other."""
+    picture = _decoded("picture", _read_picture, content)
+    if not picture.mode.startswith("I"):
+        raise ValueError(f"a map of mode {picture.mode} where 16-bit grey is expected")
+    values = np.asarray(picture).astype(np.uint16)
+    return encode_png((values >> bits) | (values << (16 - bits)))
 
 
 def _decoded(kind: str, read: Callable[[bytes], Any], content: bytes) -> Any:

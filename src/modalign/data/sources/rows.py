@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from modalign.data.disk import disk_error
 from modalign.data.sources.items import Dropped
+from modalign.data.sources.patterns import fill, names_in
+from modalign.data.sources.row_files import (
+    delimited,
+    entries,
+    found_rows,
+    is_delimited,
+    matlab_values,
+    place_in,
+    read_plain_pickle,
+)
 from modalign.data.sources.tables import Row, read_table
 from modalign.errors import ModalignError, unknown_name
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _TABLES = (".jsonl", ".parquet")
 
 
@@ -24,8 +30,9 @@ _TABLES = (".jsonl", ".parquet")
 class Join:
     """Another table whose row of the same value joins a row: its columns are added, those of equal name kept.
 
-    `by` is the column here, `to` there (default: the same name); with `many`, all its rows of that value go as a list
-    into the column of that name; `prefix` goes before the names of the added columns.
+    `by` is the column here (or a template, "vid{video_id}"), `to` there (default: the same name); with `many`, all its
+    rows of that value go as a list into the column of that name; `prefix` goes before the names of the added columns.
+    `key`, `columns` and `delimiter` are those of `Rows`.
     """
 
     file: str
@@ -34,17 +41,24 @@ class Join:
     at: str = ""
     many: str | None = None
     prefix: str = ""
+    key: str | None = None
+    columns: Sequence[str] | None = None
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
     """Where a split's rows are: `file` below the raw folder, and what to do before each is a row.
 
+    A `file` with a star stands for all that fit, whose place goes into the column `path`; such of no known type are a
+    row each.
+
     `at` is the dotted place of the list inside a JSON file ("" is the whole of it; a mapping gives its values, with the
-    keys in the column `key`); `columns` names those of a CSV file without a header; `explode` are dotted places of
-    lists inside a row whose entries each become a row of their own; `where` keeps the rows whose columns have these
-    values; `ids` keeps (or, with `drop_ids`, leaves out) rows named in a text file by the column `id`; `add` are
-    constants.
+    keys in the column `key` and what is no mapping in `value`; of a MATLAB file a variable); `columns` names those of a
+    CSV file without a header, `delimiter` what parts them; `explode` are dotted places of lists inside a row whose
+    entries each become a row of their own, numbered from 0 in the column `number`; `where` keeps the rows whose columns
+    have these values; `ids` keeps (or, with `drop_ids`, leaves out) rows named in a text file by the column `id`; `add`
+    are constants.
     """
 
     file: str
@@ -57,6 +71,8 @@ class Rows:
     ids: str | None = None
     drop_ids: bool = False
     id: str = "id"
+    delimiter: str | None = None
+    number: str | None = None
     add: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,8 +108,8 @@ class RowReader:
         """The rows in the file's order; raises ModalignError where a file is missing or not what it should be."""
         tables = [(join, self._by_value(join)) for join in rows.join]
         listed = self._listed(rows)
-        for row in self._rows(rows.file, rows.at, rows.key, rows.columns):
-            for opened in _exploded(row, rows.explode):
+        for row in self._rows(rows):
+            for opened in _exploded(row, rows.explode, rows.number):
                 joined = _joined({**opened, **rows.add}, tables)
                 if isinstance(joined, Dropped) or (
                     _wanted(joined, rows.where)
@@ -108,27 +124,22 @@ class RowReader:
         lines = self._text(rows.ids).split()
         return {line.partition("_")[0].partition(".")[0] for line in lines}
 
-    def _rows(self, file: str, at: str, key: str | None, columns: Sequence[str] | None = None) -> Iterator[Row]:
-        path = self.folder / file
+    def _rows(self, rows: Rows | Join) -> Iterator[Row]:
+        path = self.folder / rows.file
         suffix = path.suffix.lower()
-        if suffix in _DELIMITERS:
-            yield from self._csv(path, _DELIMITERS[suffix], columns)
+        if "*" in rows.file:
+            yield from found_rows(self.folder, rows.file, rows.columns, rows.delimiter)
+        elif is_delimited(path):
+            yield from delimited(path, rows.columns, rows.delimiter)
         elif suffix in _TABLES:
             yield from read_table(path)
+        elif suffix == ".mat":
+            yield from matlab_values(path, rows.at)
         elif suffix in (".json", ".p", ".pkl"):
-            yield from _entries(_at(self._parse(file), at, str(path)), key, str(path))
+            yield from entries(place_in(self._parse(rows.file), rows.at, str(path)), rows.key, str(path))
         else:
-            known = [*_DELIMITERS, *_TABLES, ".json", ".p"]
+            known = [".csv", ".tsv", ".txt", ".mat", *_TABLES, ".json", ".p"]
             raise unknown_name("type of annotation file", suffix or path.name, known, str(path))
-
-    def _csv(self, path: Path, delimiter: str, columns: Sequence[str] | None) -> Iterator[Row]:
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield from csv.DictReader(file, fieldnames=columns, delimiter=delimiter)
-        except OSError as error:
-            raise disk_error(error, path, "read") from error
-        except (ValueError, csv.Error) as error:
-            raise ModalignError(f"{path} is not a readable table: {error}") from error
 
     def _parse(self, file: str) -> Any:
         if file not in self._parsed:
@@ -152,56 +163,12 @@ class RowReader:
 
     def _by_value(self, join: Join) -> dict[str, list[Row]]:
         table: dict[str, list[Row]] = {}
-        for row in self._rows(join.file, join.at, None):
+        for row in self._rows(join):
             table.setdefault(str(row.get(join.to or join.by)), []).append(row)
         return table
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, texts, lists and mappings only: a pickle that names any class or function is refused, not run."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise ValueError(f"the pickle names {module}.{name}, and only plain lists and mappings are read")
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise ValueError("the pickle refers to other objects, and only plain lists and mappings are read")
-
-
-def read_plain_pickle(data: bytes) -> Any:
-    """What a pickle of plain lists and mappings holds (RefCOCO is published so); raises ValueError for any other."""
-    try:
-        return _PlainUnpickler(io.BytesIO(data), encoding="utf-8").load()
-    except ValueError:
-        raise
-    except Exception as error:  # a damaged pickle may raise almost anything
-        raise ValueError(f"a damaged pickle ({type(error).__name__})") from error
-
-
-def _at(content: Any, place: str, where: str) -> Any:
-    for name in place.split(".") if place else ():
-        if not isinstance(content, Mapping) or name not in content:
-            known = list(content) if isinstance(content, Mapping) else []
-            raise unknown_name("place", place, [str(k) for k in known[:20]], where)
-        content = content[name]
-    return content
-
-
-def _entries(content: Any, key: str | None, where: str) -> Iterator[Row]:
-    if isinstance(content, Mapping):
-        content = [{**value, **({key: name} if key else {})} for name, value in content.items() if _is_row(value)]
-    if not isinstance(content, list):
-        raise ModalignError(f"{where}: a list of rows is expected, not {type(content).__name__}: set its place (at)")
-    for entry in content:
-        if not _is_row(entry):
-            raise ModalignError(f"{where}: a row is a mapping, not {type(entry).__name__}")
-        yield entry
-
-
-def _is_row(entry: Any) -> bool:
-    return isinstance(entry, Mapping)
-
-
-def _exploded(row: Row, places: Sequence[str]) -> Iterator[Row]:
+def _exploded(row: Row, places: Sequence[str], number: str | None) -> Iterator[Row]:
     """The row itself, or one for each entry of its lists; a list that is not there has no entries."""
     if not places:
         yield row
@@ -212,15 +179,20 @@ def _exploded(row: Row, places: Sequence[str]) -> Iterator[Row]:
         content: Any = row
         for name in (*path, last):
             content = content.get(name, ()) if isinstance(content, Mapping) else ()
-        for entry in content:
-            yield {**outer, **(entry if isinstance(entry, Mapping) else {last: entry})}
+        for count, entry in enumerate(content):
+            numbered = {number: count} if number else {}
+            yield {**outer, **numbered, **(entry if isinstance(entry, Mapping) else {last: entry})}
 
 
 def _joined(row: Row, tables: Sequence[tuple[Join, Mapping[str, list[Row]]]]) -> Row | Dropped:
     for join, table in tables:
-        found = table.get(str(row.get(join.by)), [])
+        try:
+            by = fill(join.by, row) if names_in(join.by) else str(row.get(join.by))
+        except ValueError as error:
+            return Dropped("", str(error))
+        found = table.get(by, [])
         if not found:
-            return Dropped(str(row.get(join.by)), f"no row in {join.file} for its {join.by}")
+            return Dropped(by, f"no row in {join.file} for its {join.by}")
         if join.many is not None:
             row = {**row, join.many: found}
         else:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modalign.data.sources.options import choices_of, filled, lettered, shuffled
+from modalign.data.sources.patterns import fill_text
 from modalign.data.sources.tables import Row, cell
 from modalign.errors import ModalignError
 
@@ -17,23 +19,26 @@ _SAYS = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard", "model"})
 class Words:
     """What to make of a sample's rows (several where rows are grouped); one of three kinds must be given.
 
-    `caption` is a column or a template with columns in braces. `question` and `answer` are the same, and each row is a
-    turn; lists in both are several turns; `prompt` is what is asked, with {question} and, where `options` names a
-    column of choices, {options}, of which `answer` then gives the right one's number. `answers` is a column of further
-    answers that are kept; where `answer` names a list of them, the commonest counts. `conversations` is a column of
-    turns, {from, value} as LLaVA and ShareGPT write them, without their `marks` such as <image>. `region` gives
-    {region}, four numbers from 0 to 1 (left, top, right, bottom): box is a column [x, y, width, height] or four, size
-    the columns of the picture's width and height. `replace` maps texts to what stands for them; `containing`
-    is what a caption must contain; `variant` is the column that is kept as the record's subject.
+    `caption` is a column or a template with columns in braces, or a list of them. `question` and `answer` are the same,
+    and each row is a turn; lists in both are several turns; `prompt` is what is asked, with {question} and, where
+    `options` names the choices, {options}: see `options.choices_of`. A prompt without {options} leaves the choices to
+    the record, for benchmarks, which word their own; `shuffle_options` where the right one always has the same place.
+    `answers` is a column of further answers that are kept; where `answer` names a list of them, the commonest counts;
+    `one_question` makes of all rows one turn, their answers being those of several people. `fill` is a column of values
+    for the question's places in angle brackets. `conversations` is a column of turns, {from, value} as LLaVA and
+    ShareGPT write them, without their `marks` such as <image>. `region` gives {region}, four numbers from 0 to 1 (left,
+    top, right, bottom): box is a column [x, y, width, height] or four, size the columns of the picture's width and
+    height. `replace` maps texts to what stands for them; `containing` is what a caption must contain; `variant` is the
+    column that is kept as the record's subject; `keep` maps names to columns or templates that are kept as they are.
     """
 
     def __init__(
         self,
-        caption: str | None = None,
+        caption: str | Sequence[str] | None = None,
         question: str | None = None,
         answer: str | None = None,
         prompt: str = "{question}",
-        options: str | None = None,
+        options: str | Sequence[str] | None = None,
         answers: str | None = None,
         conversations: str | None = None,
         marks: Sequence[str] = (),
@@ -41,6 +46,10 @@ class Words:
         replace: Mapping[str, str] | None = None,
         containing: str | None = None,
         variant: str | None = None,
+        shuffle_options: bool = False,
+        one_question: bool = False,
+        fill: str | None = None,
+        keep: Mapping[str, str] | None = None,
     ) -> None:
         if (caption is None) + (answer is None) + (conversations is None) != 2:
             raise ModalignError("words: give a caption, or an answer with its prompt, or conversations")
@@ -50,6 +59,8 @@ class Words:
         self.options, self.answers, self.conversations, self.region = options, answers, conversations, region
         self.marks = tuple(marks)
         self.replace, self.containing, self.variant = dict(replace or {}), containing, variant
+        self.shuffle_options, self.one_question = shuffle_options, one_question
+        self.fill, self.keep = fill, dict(keep or {})
 
     def record(self, rows: Sequence[Row]) -> dict[str, Any]:
         """The sample's words; raises ValueError where there are none."""
@@ -60,7 +71,8 @@ class Words:
             found = self._captions(rows)
             record = {"caption": found[0]} if len(found) == 1 else {"captions": found}
         elif self.answer is not None:
-            record["conversation"] = self._questions(rows)
+            turns = self._questions(rows)
+            record["conversation"] = [_agreed(turns)] if self.one_question and turns else turns
         else:
             assert self.conversations is not None
             turns = [turn for row in rows for turn in cell(row, self.conversations) or ()]
@@ -69,13 +81,15 @@ class Words:
             raise ValueError("no question with an answer")
         if self.variant is not None:
             record["subject"] = str(cell(rows[0], self.variant))
+        if self.keep:
+            record["kept"] = {name: self._value(column, rows[0]) for name, column in self.keep.items()}
         return record
 
     def _captions(self, rows: Sequence[Row]) -> list[str]:
         assert self.caption is not None
         texts: list[str] = []
-        for row in rows:
-            value = self._value(self.caption, row)
+        columns = [self.caption] if isinstance(self.caption, str) else self.caption
+        for value in (self._value(column, row) for row in rows for column in columns):
             for text in value if isinstance(value, list | tuple) else [value]:
                 texts.append(self._clean(_text_of(text)))
         if not any(texts):
@@ -112,38 +126,43 @@ class Words:
             pairs = [(asked, _commonest(said) if isinstance(said, list) else said)]
         turns = []
         for question, answer in pairs:
-            options, answer = self._options(row, answer)
+            choices, answer = self._options(row, question, answer)
             question, answer = self._clean(question), self._clean(answer)
             if not answer or (self.question is not None and not question):
                 continue
+            if self.fill is not None:
+                question = filled(question, cell(row, self.fill))
             fields = {name: value for name, value in row.items() if isinstance(value, str | int | float)}
-            asked_for = _fill(self.prompt, {**fields, "question": question, "options": options})
+            asked_for = fill_text(self.prompt, {**fields, "question": question, "options": lettered(choices)})
             turn: dict[str, Any] = {"question": asked_for, "answer": answer}
+            if choices and "{options}" not in self.prompt:
+                turn["options"] = choices
             if self.answers is not None:
                 turn["answers"] = [str(_text_of(one)) for one in cell(row, self.answers) or ()]
             turns.append(turn)
         return turns
 
-    def _options(self, row: Row, answer: Any) -> tuple[str, Any]:
-        """The choices as lettered text, and the letter of the right one."""
+    def _options(self, row: Row, question: Any, answer: Any) -> tuple[list[str], Any]:
+        """The choices, and the letter of the right one; without choices none, and the answer."""
         if self.options is None:
-            return "", answer
-        choices = cell(row, self.options) or []
-        if answer is None or not 0 <= int(answer) < min(len(choices), 26):
-            raise ValueError("no right choice among its options")
-        lettered = zip(string.ascii_uppercase, choices, strict=False)
-        return " ".join(f"{letter}. {choice}" for letter, choice in lettered), string.ascii_uppercase[int(answer)]
+            return [], answer
+        assert self.answer is not None
+        choices, right = choices_of(row, self.options, self.answer, answer)
+        if self.shuffle_options:
+            choices, right = shuffled(choices, right, str(question))
+        return choices, string.ascii_uppercase[right]
 
     def _value(self, name: str, row: Row) -> Any:
-        return _fill(name, row) if "{" in name else cell(row, name)
+        return fill_text(name, row) if "{" in name else cell(row, name)
 
     def _clean(self, value: Any) -> str:
         return "" if value is None else " ".join(str(value).split())
 
 
-def _fill(template: str, row: Mapping[str, Any]) -> str:
-    names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
-    return template.format(**{name: cell(row, name) for name in names})
+def _agreed(turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several people's answers to one question as one turn."""
+    said = [turn["answer"] for turn in turns]
+    return {**turns[0], "answer": _commonest(said), "answers": said}
 
 
 def _text_of(entry: Any) -> Any:
