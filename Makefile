@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-$(shell cat constraints.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-slow test-slurm check lint types conventions backbones clean
+.PHONY: help setup demo test test-slow test-slurm check lint types conventions backbones ablations ablations-quick clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ check: lint types conventions test ## ruff, types, conventions, tests
 
 backbones: $(STAMP) ## Make the shipped embedded backbones again (about a quarter of an hour)
 	$(BIN)/python -m modalign.cli.main ship-backbones
+
+ablations-quick: $(STAMP) ## Run the quick arms of every study with three seeds (under 3 hours on two cores), and compare
+	$(BIN)/modalign ablate --set quick
+
+ablations: $(STAMP) ## Run all arms of every study with five seeds; goes on where it was stopped
+	$(BIN)/modalign ablate --set full
 
 clean: ## Remove the virtual environment (runs/ and data/ stay)
 	rm -rf $(VENV)

@@ -63,7 +63,7 @@ WITHOUT_TORCH = {
     "cache benchmark",
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing "
     "redaction",
-    "cli": "arguments environment help main parser terminal multirun slurm_script",
+    "cli": "arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs",
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from modalign.cli import ask, evaluate
+from modalign.cli import ablate, ask, evaluate
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.help import train_help
 from modalign.cli.main import VERBS, help_text, run_verb
@@ -26,6 +26,7 @@ from modalign.config.compose import compose_settings, options
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings
 from modalign.config.specs import Planner
+from modalign.config.study import find_study, load_study
 from modalign.data.recipes import load_recipe
 from modalign.data.templates import caption_of, turns_of
 from modalign.errors import ModalignError
@@ -123,6 +124,8 @@ class Reader:
         path.write_text(block.text)
         if "recipes" in path.parent.name:
             load_recipe(path)
+        elif path.name == "study.yaml":
+            assert load_study(path.parent).arms
         elif "modalities" in path.parts:
             settings = ModalitySettings.model_validate(content)
             build_tokenizers({path.stem: settings})
@@ -180,6 +183,8 @@ class Reader:
         elif verb == "shards" and any(word.startswith("make.folder=raw/") for word in arguments):
             self.lay_out_raw(arguments)
             assert run_verb(verb, [*arguments, *([] if "--workers" in arguments else ["--workers", "1"])]) == 0
+        elif verb == "ablate":
+            self.study(arguments)
         elif verb in DATA_VERBS:
             generated = verb == "world" or any(word.startswith("world_") for word in arguments)
             small = ["--world", "tiny"] if generated and "--world" not in arguments else []
@@ -191,6 +196,13 @@ class Reader:
             assert run_verb(verb, arguments) == 0
         else:
             read_only(verb, arguments)
+
+    def study(self, arguments: list[str]) -> None:
+        """The studies that a command names exist, with the arms that it names; what they plan has tests of its own."""
+        options = ablate._parser().parse(arguments)
+        for name in (word for word in options.words if "=" not in word):
+            found = load_study(find_study(name, ROOT / "experiments"))
+            assert set(options.arms.split(",") if options.arms else ()) <= set(found.arms)
 
     def lay_out_raw(self, arguments: list[str]) -> None:
         """Put a miniature of a published dataset, and a small model, where a command names their folders."""

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from modalign.errors import ModalignError
+from modalign.evaluation.attributes import attribute_accuracy
+from modalign.evaluation.metrics import exact_match
 from modalign.evaluation.scores import (
     Detail,
     Results,
@@ -69,3 +71,14 @@ def test_wrong_files_are_told_in_one_line(tmp_path):
 def test_scores_and_ledger_are_read_without_torch():
     code = "import sys, modalign.evaluation.scores, modalign.evaluation.ledger_table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_score_keeps_of_every_item_how_much_was_right(tmp_path):
+    kinds = {"shape": ["cube", "ball"], "colour": ["red", "blue"]}
+    truths = [{"shape": "cube", "colour": "red"}, {"shape": "ball"}, {"shape": "ball", "colour": "blue"}]
+    score = attribute_accuracy(["a red cube", "a cube", "a red ball"], truths, kinds, "image", "test")
+    assert score.hits == "2/2 0/1 1/2"
+    answers = exact_match(["red", "two"], ["Red.", "three"], "image", "test")
+    assert answers.shares() == (1.0, 0.0)
+    (tmp_path / "results.json").write_bytes(results_bytes(Results("run", 1, (score, answers))))
+    assert [s.shares() for s in read_results(tmp_path).scores] == [(1.0, 0.0, 0.5), (1.0, 0.0)]

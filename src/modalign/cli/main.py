@@ -26,6 +26,7 @@ VERBS = {
     "benchmark": "measure a finished run on published benchmarks, beside OneLLM's score",
     "ledger": "print a curriculum's matrix of phases by modalities",
     "report": "write the report of a run or a curriculum again",
+    "ablate": "run studies: arms of a few differing settings, paired seeds, compared with intervals",
     "compare": "put two runs side by side: settings that differ, and scores",
     "convert": "read a released OneLLM checkpoint into our parts, or write it back",
     "ship-backbones": "train the embedded backbones and put them into the package",

@@ -33,7 +33,7 @@ def common_meaning(
     """What every run's results depend on; not devices, workers, loggers, paths."""
     return {
         "format": FORMAT,
-        "stage": [phase.stage, _told(stage.model_dump(exclude={"parts", "phases"}))],
+        "stage": [phase.stage, _told(stage.model_dump(exclude={"parts", "phases"}) | _replayed(phase))],
         "steps": steps,
         "mixture": {name: str(share) for name, share in mixture.items()},
         "recipes": {name: book.meaning(name) for name in mixture},
@@ -42,6 +42,11 @@ def common_meaning(
         "seed": settings.seed,
         "parent": parent,
     }
+
+
+def _replayed(phase: Phase) -> dict[str, Any]:
+    """Where there is nothing to replay, no rule of replay makes another run: all are told as the first one was."""
+    return {"replay": "balanced", "replay_keep": "new"} if phase.new and not phase.seen else {}
 
 
 def backbone_meaning(settings: Settings, modalities: Sequence[str]) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def aligned_meaning(
 ) -> dict[str, Any]:
     """What an aligned model's run depends on besides; adapters count from the run on that trains them."""
     untold = ("title", "recipes", "display")
-    model = settings.model.model_dump(exclude={"name", "backbones", "make_missing", "tower"})
+    model = settings.model.model_dump(exclude={"name", "backbones", "backbones_from", "make_missing", "tower"})
     if not adapters:
         model["language_model"] = _without(model["language_model"], (ADAPTER_SETTING,))
     return {

@@ -82,7 +82,19 @@ class RecipeBook:
         return [name for name in self.paths if modality in self.media(name)]
 
     def num_samples(self, name: str, split: str) -> int:
-        """Samples of a split: of the world's settings, of the shards' manifest, else as the recipe declares."""
+        """Samples of a split: of the world's settings, of the shards' manifest, else as the recipe declares.
+
+        Of a training split those that data.train_samples leaves.
+        """
+        limit = self.train_limit(name) if split == "train" else None
+        there = self._num_there(name, split)
+        return there if limit is None else min(there, limit)
+
+    def train_limit(self, name: str) -> int | None:
+        """How many training samples of a recipe are used, None for all of them."""
+        return self.settings.data.train_samples.get(name)
+
+    def _num_there(self, name: str, split: str) -> int:
         if self.is_generated(name):
             return self.world_settings.count(name, split)
         folder = self.folder(name) / split
@@ -94,6 +106,8 @@ class RecipeBook:
         """What identifies a recipe's data: the world's settings, else the digest of its shards' manifests."""
         recipe = self.get(name)
         declared = recipe.meaning()
+        if (limit := self.train_limit(name)) is not None:
+            declared = declared | {"train_samples": limit}
         if self.is_generated(name):
             return {"recipe": declared, "world": self.world}
         return {"recipe": declared, "digest": recipe_digest(recipe, self.folder(name), ("train",))}

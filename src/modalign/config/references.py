@@ -102,6 +102,13 @@ def _check_recipes(settings: Settings, book: RecipeBook) -> None:
             _check_trainable(book, recipe, f"data.align.{name}")
     for name in data.locations:
         _known("recipe", name, book.paths, "data.locations")
+    for name in data.train_samples:
+        _known("recipe", name, book.paths, "data.train_samples")
+    if data.train_samples and data.reader == "webdataset":
+        raise ModalignError(
+            "data.train_samples and data.reader=webdataset: a stream is read as it comes, so that it cannot stop after "
+            "its first samples; leave one of them out"
+        )
     for name in data.accept_licences:
         _known("recipe", name, book.paths, "data.accept_licences")
     if training := sorted(TRAINING & set(settings.evaluation.splits)):

@@ -80,6 +80,7 @@ class ModelSettings(Strict):
     fusion: Target
     language_model: Target
     backbones: tuple[str, ...] = ()
+    backbones_from: Literal["shipped"] | None = None  # shipped: those of the package, whatever the seed and the world
     make_missing: bool = False
     text_tokenizer: str | None = None
     max_text_tokens: PositiveInt = 128
@@ -183,6 +184,7 @@ class DataSettings(Strict):
     text_loss: str | None = None
     accept_licences: Names = ()
     locations: dict[str, str] = {}
+    train_samples: dict[str, PositiveInt] = {}
     reader: Literal["indexed", "webdataset"] = "indexed"
     shard_cache: str | None = None
     shard_cache_gb: Positive = 50.0

@@ -19,6 +19,7 @@ from modalign.config.phase_settings import changed, changes_of
 from modalign.config.recipes import RecipeBook
 from modalign.config.references import check_parts, check_references, trains_adapters
 from modalign.config.schema import Settings, StageSettings
+from modalign.config.shipped import shipped_backbones
 from modalign.curriculum.order import Groups, by_size, declared_groups
 from modalign.curriculum.phases import Phase, plan_phases, select
 from modalign.curriculum.replay import ReplayRule, phase_steps, shares
@@ -87,7 +88,9 @@ class Planner:
             return self._backbone_chain(stage)
         groups = self._groups()
         selection = select(plan_phases(groups), stage, wanted or None)
-        backbones = self._backbones(self.settings.model.backbones)
+        backbones = (
+            self._shipped() if self.settings.model.backbones_from else self._backbones(self.settings.model.backbones)
+        )
         made: list[RunSpec] = []
         for number, phase in enumerate(selection.phases):
             first = backbones[-1] if backbones else None
@@ -135,6 +138,19 @@ class Planner:
         names = self.settings.model.backbones
         chain = self._backbones((*names[: names.index(stage)], stage) if stage in names else (stage,))
         return [*(replace(spec, requested=False) for spec in chain[:-1]), chain[-1]]
+
+    def _shipped(self) -> list[RunSpec]:
+        """The package's own backbones: known by what they are, not by what these settings would make."""
+        chain: list[RunSpec] = []
+        for made in shipped_backbones(self.settings, self.settings.model.backbones):
+            stage, above = self.settings.stages[made.stage], chain[-1] if chain else None
+            seen = tuple(made.modalities["seen"])
+            shipped = RunSpec(
+                made.name, made.identity, made.stage, (), seen, {}, (), made.steps, None, above, made.spec,
+                train=stage.train, stage_settings=stage,
+            )  # fmt: skip
+            chain.append(shipped)
+        return chain
 
     def _backbones(self, stages: Sequence[str]) -> list[RunSpec]:
         """The runs that make the model's backbones, each the parent of the next."""

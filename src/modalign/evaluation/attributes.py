@@ -58,6 +58,7 @@ def attribute_accuracy(
     return Score(
         modality, task, split, "attribute_accuracy", float(np.mean(shares)), low, high,
         float(np.mean([np.mean(level) for _, level in scored])), len(shares), _details(hits, levels),
+        hits=" ".join(f"{sum(item.values())}/{len(item)}" for item, _ in scored),
     )  # fmt: skip
 
 

@@ -49,7 +49,8 @@ def exact_match(
     low, high = wilson(sum(hits), total)
     chance = sum((part.chance or 0.0) * part.n for part in details.values()) / total
     shown = details if groups is not None else {}
-    return Score(modality, task, split, "exact_match", sum(hits) / total, low, high, chance, total, shown)
+    kept = " ".join(f"{int(hit)}/1" for hit in hits)
+    return Score(modality, task, split, "exact_match", sum(hits) / total, low, high, chance, total, shown, hits=kept)
 
 
 def caption_scores(

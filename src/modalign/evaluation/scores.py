@@ -33,7 +33,8 @@ class Score:
     """One number of an evaluation with its interval (95 %), the chance level beside it and the items it stands on.
 
     `task` is caption, answer or pair; `split` val, test or test_unseen; `metric` attribute_accuracy, exact_match,
-    cider, bleu4 or rougeL. `note` says what a reader must know to compare the number with others'.
+    cider, bleu4 or rougeL. `note` says what a reader must know to compare the number with others'. `hits` tells of
+    each item, in order, how much of it was right (`3/4 4/4`): what two runs over the same items are compared by.
     """
 
     modality: str
@@ -47,6 +48,12 @@ class Score:
     n: int
     detail: Mapping[str, Detail] = field(default_factory=dict)
     note: str | None = None
+    hits: str = field(default="", repr=False)
+
+    def shares(self) -> tuple[float, ...]:
+        """Of each item the share that was right, in 0..1; none where the score keeps no hits."""
+        pairs = [word.partition("/") for word in self.hits.split()]
+        return tuple(int(right) / int(asked) for right, _, asked in pairs)
 
 
 @dataclass(frozen=True, slots=True)

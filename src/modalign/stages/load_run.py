@@ -90,8 +90,9 @@ def spec_of(manifest: Manifest) -> RunSpec:
 
 
 def from_elsewhere(settings: Settings) -> tuple[str, ...]:
-    """Parts whose weights come from a file or a hub when they are built, so that no run has to hold them."""
-    found = [f"encoders.{name}" for name, target in settings.model.encoders.items() if target.get("pretrained")]
+    """Parts whose weights come from a file, a hub or a seed when they are built, so that no run has to hold them."""
+    whole = settings.model.encoders.items()
+    found = [f"encoders.{n}" for n, t in whole if t.get("pretrained") or t.get("seed") is not None]
     return (*found, *(["llm"] if isinstance(settings.model.language_model.get("source"), str) else []))
 
 

@@ -78,7 +78,8 @@ class SourceBook:
         decoders = {m: self._read_decoder(m, training=stage is not None) for m in recipe.media}
         prompts: dict[str, Sequence[str]] = {m: self.settings.modalities[m].prompts for m in recipe.media}
         data = self.settings.data
-        stream = Stream(len(reader), self.settings.seed, data.block, data.window, shuffle=stage is not None)
+        count = min(len(reader), (self.book.train_limit(name) if split == "train" else None) or len(reader))
+        stream = Stream(count, self.settings.seed, data.block, data.window, shuffle=stage is not None)
         return Source(recipe, reader, decoders, template, stream, prompts, self.settings.seed)
 
     def _reader(self, recipe: Recipe, split: str, training: bool) -> Reader:

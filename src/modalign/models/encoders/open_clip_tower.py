@@ -31,18 +31,26 @@ class OpenClipTower(nn.Module):
 
     `architecture` is an open_clip name or its configuration (embed_dim, vision_cfg, quick_gelu); `pretrained` one of
     open_clip's tags, a file (safetensors of a CLIP or of its tower, or whatever open_clip reads), or None. A tower that
-    stays frozen may be kept in half precision (`dtype`). Gradients flow through to the tokens.
+    stays frozen may be kept in half precision (`dtype`). Gradients flow through to the tokens. With a `seed` a tower
+    from scratch is drawn from it alone: one that never trains is then the same in every run that builds it.
     """
 
     patch_weight: Tensor
     projection: Tensor | None
 
     def __init__(
-        self, architecture: str | Mapping[str, Any], pretrained: str | None = None, dtype: str = "float32"
+        self,
+        architecture: str | Mapping[str, Any],
+        pretrained: str | None = None,
+        dtype: str = "float32",
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         from_file = pretrained is not None and Path(pretrained).suffix == ".safetensors"
-        visual = _build_visual(architecture, None if from_file else pretrained)
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+            visual = _build_visual(architecture, None if from_file else pretrained)
         self.class_embedding = visual.class_embedding
         self.positional_embedding = visual.positional_embedding
         self.ln_pre = visual.ln_pre

@@ -1,0 +1,159 @@
+"""`modalign ablate ID…`: make the missing runs of studies, compare their arms, write tables and pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_job, runs_to_make
+from modalign.cli.environment import prepare_environment
+from modalign.cli.parser import VerbParser, settings_only
+from modalign.cli.terminal import print_table, say
+from modalign.config.study import Study, commands_of, find_study, load_study, studies_of
+from modalign.errors import ModalignError
+from modalign.runs.slurm import stoppable
+
+SUMMARY = """Run studies: experiments/<ID>/study.yaml declares arms that differ in a few settings. What is missing of
+their runs is made, one after another; what is finished is found again. Then the arms are compared, item by item and
+seed by seed, and result.json, result.md and result.svg are written beside the study."""
+EXAMPLES = (
+    "modalign ablate replay --seeds 0,1,2",
+    "modalign ablate --set quick --list",
+    "modalign ablate replay --report-only",
+)
+SEEDS = {"quick": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
+# Where no run is there to measure the speed of this machine by: two cores, the embedded model, 32 samples a step.
+ASSUMED_S_A_STEP = 0.2
+ASSUMED_S_A_RUN = 12.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One study of a command: where it lies, its arms, its jobs."""
+
+    name: str
+    folder: Path
+    study: Study
+    arms: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Make, compare, write; 1 where an arm failed."""
+    options = _parser().parse(arguments)
+    asked = [_plan(name, options) for name in _names(options)]
+    jobs = [job for one in asked for job in one.jobs]
+    _tell_estimate(asked)
+    if options.list:
+        return 0
+    failed: list[str] = []
+    if not options.report_only and next(runs_to_make(jobs), None) is not None:
+        prepare_environment()
+        with stoppable("trainer=slurm" in arguments):
+            failed = make_missing(jobs, say)
+    for one in asked:
+        _write(one, options.out)
+    if failed:
+        say(f"{len(failed)} of {len(jobs)} commands failed:")
+        for line in failed:
+            say(f"  {line}")
+    return 1 if failed else 0
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser("ablate", SUMMARY, EXAMPLES)
+    parser.add_argument("words", nargs="*", default=[], metavar="ID|key=value", help="studies (all where none is named)"
+                        ", and settings for all of their arms, as in train.py")  # fmt: skip
+    parser.add_argument("--set", choices=sorted(SEEDS), default="full", help="quick: each study's quick arms, 3 seeds; "
+                        "full: all arms, 5 seeds")  # fmt: skip
+    parser.add_argument("--seeds", metavar="0,1,2", help="these instead")
+    parser.add_argument("--arms", metavar="A,B", help="these instead (with the baseline)")
+    parser.add_argument("--list", action="store_true", help="print the runs and how long they may take, make nothing")
+    parser.add_argument("--report-only", action="store_true", help="compare what is finished, make nothing")
+    parser.add_argument("--folder", metavar="DIR", type=Path, default=Path("experiments"), help="where studies lie")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write the results below DIR, leave the study's alone")
+    parser.add_argument("--config-dir", metavar="DIR", type=Path, help="a folder of own YAML files, as in conf/")
+    return parser
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    named = [word for word in options.words if "=" not in word]
+    known = studies_of(options.folder)
+    if not named and not known:
+        raise ModalignError(f"no study under {options.folder}: name a folder that holds some (--folder)")
+    return named or known
+
+
+def _plan(name: str, options: argparse.Namespace) -> Asked:
+    folder = find_study(name, options.folder)
+    study = load_study(folder)
+    arms = tuple(study.arms)
+    if options.set == "quick" and study.quick:
+        arms = tuple(arm for arm in arms if arm in (study.baseline, *study.quick))
+    if options.arms:
+        chosen = [arm.strip() for arm in options.arms.split(",")]
+        arms = tuple(dict.fromkeys((study.baseline, *chosen)))
+    seeds = _seeds(options.seeds) if options.seeds else SEEDS[options.set]
+    extra = tuple(settings_only([word for word in options.words if "=" in word]))
+    commands = commands_of(folder.name, study, arms, seeds, extra)
+    return Asked(folder.name, folder, study, arms, tuple(plan_job(c, options.config_dir) for c in commands))
+
+
+def _seeds(given: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in given.split(","))
+    except ValueError:
+        raise ModalignError(f"--seeds {given}: give whole numbers with commas between them, as in 0,1,2") from None
+
+
+def _tell_estimate(asked: Sequence[Asked]) -> None:
+    rows = []
+    counted: set[str] = set()
+    total = 0.0
+    for one in asked:
+        fresh = [spec for spec in runs_to_make(one.jobs) if spec.identity not in counted]
+        counted |= {spec.identity for spec in fresh}
+        seconds = sum(spec.steps * ASSUMED_S_A_STEP + ASSUMED_S_A_RUN for spec in fresh)
+        total += seconds
+        done = sum(not job.missing() for job in one.jobs)
+        rows.append([one.name, str(len(one.arms)), f"{done} of {len(one.jobs)}", str(len(fresh)),
+                     str(sum(spec.steps for spec in fresh)), _hours(seconds)])  # fmt: skip
+    header = ("study", "arms", "commands finished", "runs to make", "steps", "estimate")
+    print_table(header, rows, numbers=(1, 2, 3, 4, 5))
+    if counted:
+        say(f"about {_hours(total)} at {ASSUMED_S_A_STEP} s a step and {ASSUMED_S_A_RUN:.0f} s a run, as on two cores")
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def _write(one: Asked, out: Path | None) -> None:
+    from modalign.evaluation.report.study_chart import draw_study
+    from modalign.evaluation.report.study_page import fill_block, study_table
+    from modalign.evaluation.study_result import StudyResult, arm_result
+    from modalign.runs.files import write_atomic
+
+    found, missing = outcomes_of(one.jobs)
+    if one.study.baseline not in found:
+        say(f"{one.name}: nothing to compare yet, no seed of the baseline ({one.study.baseline}) is finished")
+        return
+    keys = [(score.task, score.split, score.metric) for score in one.study.scores]
+    base = found[one.study.baseline]
+    rows = [
+        arm_result(arm, one.study.arms[arm].settings, found[arm], base, keys, one.study.modalities)
+        for arm in one.arms
+        if arm in found
+    ]
+    counts = {label: len(score.shares()) for label, score in next(iter(base.values())).scores(keys).items()}
+    result = StudyResult(one.name, one.study.title, one.study.baseline, tuple(rows), counts, tuple(missing))
+    target = one.folder if out is None else out / one.name
+    target.mkdir(parents=True, exist_ok=True)
+    table = study_table(result)
+    write_atomic(target / "result.json", result.as_bytes())
+    write_atomic(target / "result.md", table.encode())
+    draw_study(result, one.study.curves and one.study.curves.model_dump(), target / "result.svg")
+    fill_block(target / "README.md", table)
+    say(f"{one.name}: {target / 'result.md'}" + (f" ({len(missing)} not finished)" if missing else ""))

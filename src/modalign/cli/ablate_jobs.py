@@ -1,0 +1,126 @@
+"""The runs of studies: planned before torch is imported, made one after another in one process, found when finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.cli.terminal import warn
+from modalign.config.compose import compose_settings
+from modalign.config.places import shipped_runs
+from modalign.config.recipes import RecipeBook
+from modalign.config.schema import Settings
+from modalign.config.specs import Planner, RunSpec
+from modalign.config.study import Command
+from modalign.errors import ModalignError
+from modalign.evaluation.scores import read_results
+from modalign.evaluation.study_result import Outcome, Phase
+from modalign.runs.checks import finished_run
+from modalign.runs.finished import locate
+from modalign.runs.folder import RunFolder
+from modalign.runs.interrupt import Interrupted
+from modalign.runs.manifest import read_manifest
+
+WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command with its runs, ancestors first; what of them is finished is looked up anew each time."""
+
+    command: Command
+    settings: Settings
+    plain: dict[str, Any]
+    specs: tuple[RunSpec, ...]
+
+    def folders(self) -> list[tuple[RunSpec, RunFolder]]:
+        """Every run with the folder that is, or will be, its own."""
+        runs = Path(self.settings.paths.runs)
+        return [(spec, locate(runs, spec, shipped=shipped_runs())) for spec in self.specs]
+
+    def missing(self) -> list[tuple[RunSpec, RunFolder]]:
+        """Those that are not finished."""
+        return [(spec, folder) for spec, folder in self.folders() if not finished_run(folder.path, spec.identity)]
+
+    def chain(self) -> tuple[Phase, ...]:
+        """The finished phases that teach modalities, with their results."""
+        return tuple(
+            Phase(folder.name, spec.new, read_results(folder.path), spec.steps,
+                  sum(read_manifest(folder.path).consumed.values()))
+            for spec, folder in self.folders()
+            if self.settings.stages[spec.stage].backbone is None
+        )  # fmt: skip
+
+
+def plan_job(command: Command, config_dir: Path | None = None) -> Job:
+    """The runs of a command; an error in its settings says which arm it is of."""
+    try:
+        settings, plain = compose_settings(command.overrides, config_dir)
+        return Job(command, settings, plain, tuple(Planner(settings, RecipeBook(settings)).plan()))
+    except ModalignError as error:
+        raise ModalignError(f"{command}: {error}") from None
+
+
+def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float = WAIT_S) -> list[str]:
+    """Make every run that is not finished; returns what failed, one line each.
+
+    A job with a run that another process is writing is left and looked at again when nothing else is left to do.
+    """
+    failed: list[str] = []
+    todo = list(jobs)
+    while todo:
+        held = []
+        for job in todo:
+            missing = job.missing()
+            if any(folder.is_locked() for _, folder in missing):
+                held.append(job)
+            elif missing and (reason := _make(job, say)) is not None:
+                failed.append(f"{job.command}: {reason}")
+                warn(f"error: {failed[-1]}")
+        if len(held) == len(todo):
+            say(f"{len(held)} commands wait for runs that other processes are making")
+            time.sleep(wait_s)
+        todo = held
+    return failed
+
+
+def outcomes_of(jobs: Sequence[Job]) -> tuple[dict[str, dict[int, Outcome]], list[str]]:
+    """By arm and seed what was found, and one line for each arm and seed that is not finished."""
+    by_place: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        by_place.setdefault((job.command.arm, job.command.seed), []).append(job)
+    found: dict[str, dict[int, Outcome]] = {}
+    missing = []
+    for (arm, seed), parts in by_place.items():
+        if any(part.missing() for part in parts):
+            missing.append(f"{arm}, seed {seed}")
+        else:
+            found.setdefault(arm, {})[seed] = Outcome(tuple(part.chain() for part in parts))
+    return found, missing
+
+
+def runs_to_make(jobs: Sequence[Job]) -> Iterator[RunSpec]:
+    """The unfinished runs of all jobs, one that several share once."""
+    seen: set[str] = set()
+    for job in jobs:
+        for spec, _ in job.missing():
+            if spec.identity not in seen:
+                seen.add(spec.identity)
+                yield spec
+
+
+def _make(job: Job, say: Callable[[str], None]) -> str | None:
+    """Why the job failed, None where it did not; a signal to stop goes on up."""
+    from modalign.stages.curriculum_run import run_all
+
+    say(f"{job.command}: train.py {' '.join(job.command.overrides)}")
+    try:
+        run_all(job.specs, job.settings, job.plain, ["train.py", *job.command.overrides])
+    except Interrupted:
+        raise
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return None

@@ -1,0 +1,150 @@
+"""A study from its file to its table: two arms, one seed, on the tiny world and the shipped backbones."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from modalign.cli import ablate_jobs
+from modalign.cli.ablate_jobs import make_missing, plan_job
+from modalign.cli.main import main
+from modalign.config.study import commands_of, load_study
+from modalign.runs.folder import RunFolder
+
+STUDY = {
+    "title": "Replay or not",
+    "base": [
+        "debug=tiny", "stage=align", "curriculum.groups=[[image],[video]]", "model.backbones_from=shipped",
+        "evaluation.splits=[test]", "trainer.threads=1", "trainer.progress=false",
+    ],
+    "baseline": "balanced",
+    "arms": {"balanced": [], "none": ["stages.align.replay=none"]},
+}  # fmt: skip
+
+
+def write_study(root, name="replay", **changes):
+    folder = root / "experiments" / name
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY | changes))
+    (folder / "README.md").write_text("# Replay\n\n<!-- result -->\nnothing yet\n<!-- /result -->\n\nVerdict: open.\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_runs):
+    """The study made once: its folder, and the words that say where everything lies."""
+    root = tmp_path_factory.mktemp("study")
+    folder = write_study(root)
+    words = ["--folder", str(root / "experiments"), f"paths.runs={root / 'runs'}", f"paths.data={tiny_runs.data}"]
+    assert main(["ablate", "replay", "--seeds", "0", *words]) == 0
+    return folder, words
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_study_ends_in_a_table_with_paired_differences(finished):
+    folder, _ = finished
+    found = result_of(folder)
+    assert [arm["name"] for arm in found["arms"]] == ["balanced", "none"]
+    balanced, none = found["arms"]
+    assert balanced["difference"]["value"] == 0
+    assert none["difference"]["value"] == pytest.approx(none["mean"]["value"] - balanced["mean"]["value"], abs=1e-4)
+    assert none["difference"]["low"] <= none["difference"]["value"] <= none["difference"]["high"]
+    assert set(balanced["scores"]) == {"image", "video"}
+    assert none["steps"] < balanced["steps"]
+    assert "image" in none["changes"]
+
+
+def test_the_page_of_the_study_holds_the_table_and_the_picture_is_drawn(finished):
+    folder, _ = finished
+    page = (folder / "README.md").read_text()
+    assert "nothing yet" not in page
+    assert "| balanced |" in page
+    assert page.endswith("Verdict: open.\n")
+    assert (folder / "result.md").read_text().strip() in page
+    assert (folder / "result.svg").read_text().count("<path") > 5
+
+
+def test_arms_share_what_they_have_in_common_and_backbones_are_not_made(finished):
+    folder, _ = finished
+    runs = folder.parents[1] / "runs"
+    assert len(list(runs.glob("align-image-*"))) == 1
+    assert len(list(runs.glob("align-video-*"))) == 2
+    assert not list(runs.glob("pretrain*"))
+
+
+def test_a_finished_study_is_found_again_and_nothing_is_made(finished, monkeypatch, capsys):
+    folder, words = finished
+    before = (folder / "result.json").read_bytes()
+    monkeypatch.setattr(ablate_jobs, "_make", lambda *_: pytest.fail("a finished run was made again"))
+    assert main(["ablate", "replay", "--seeds", "0", *words]) == 0
+    assert "2 of 2" in capsys.readouterr().out
+    assert (folder / "result.json").read_bytes() == before
+
+
+def test_what_is_not_finished_is_named_in_the_table(finished, tmp_path):
+    _, words = finished
+    assert main(["ablate", "replay", "--seeds", "0,1", "--report-only", "--out", str(tmp_path), *words]) == 0
+    assert "Not finished: balanced, seed 1; none, seed 1." in (tmp_path / "replay" / "result.md").read_text()
+
+
+def test_an_arm_that_fails_is_told_and_the_others_go_on(finished, tmp_path, capsys, monkeypatch):
+    _, words = finished
+    write_study(tmp_path, arms={"broken": ["stages.align.replay=equal"]} | STUDY["arms"])
+    monkeypatch.setattr("modalign.stages.curriculum_run.run_all", fails)
+    where = ["--folder", str(tmp_path / "experiments"), *words[2:]]
+    assert main(["ablate", "replay", "--seeds", "0", *where]) == 1
+    told = capsys.readouterr()
+    assert "1 of 3 commands failed" in told.out
+    assert "replay, arm broken, seed 0: the disk is full" in told.err
+    assert [arm["name"] for arm in result_of(tmp_path / "experiments" / "replay")["arms"]] == ["balanced", "none"]
+
+
+def fails(*_):
+    raise OSError("the disk is full")
+
+
+def test_a_run_that_another_process_writes_is_left_and_looked_at_again(finished, monkeypatch):
+    folder, words = finished
+    study = load_study(folder)
+    jobs = [plan_job(c) for c in commands_of("replay", study, ["balanced", "none"], [7], tuple(words[2:]))]
+    taken = RunFolder(jobs[1].missing()[-1][1].path)
+    made, said = [], []
+    monkeypatch.setattr(ablate_jobs, "_make", lambda job, _: made.append(job.command.arm))
+    monkeypatch.setattr(ablate_jobs.time, "sleep", lambda _: shutil.rmtree(taken.path))
+    with taken.lock():
+        assert make_missing(jobs[:1], said.append) == []
+    (lock := taken.lock()).__enter__()
+    monkeypatch.setattr(ablate_jobs.time, "sleep", lambda _: lock.__exit__(None, None, None))
+    assert make_missing(jobs, said.append) == []
+    assert made == ["balanced", "balanced", "none"]
+    assert said == ["1 commands wait for runs that other processes are making"]
+    shutil.rmtree(taken.path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"baseline": "balancd"}, "'balancd' is no arm: there are balanced, none"),
+        ({"arms": {"balanced": {"setings": []}}}, "arms.balanced.setings"),
+        ({"title": None}, "title"),
+    ],
+)
+def test_a_mistake_in_a_study_is_told_with_its_key(tmp_path, capsys, changes, told):
+    write_study(tmp_path, **changes)
+    with pytest.raises(SystemExit) as ended:
+        main(["ablate", "replay", "--folder", str(tmp_path / "experiments"), "--list"])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_wrong_setting_of_an_arm_names_the_arm(tmp_path, capsys):
+    write_study(tmp_path, arms={"balanced": [], "none": ["stages.align.replai=none"]})
+    with pytest.raises(SystemExit):
+        main(["ablate", "replay", "--folder", str(tmp_path / "experiments"), "--list", "--seeds", "0"])
+    told = capsys.readouterr().err
+    assert "replay, arm none, seed 0: " in told
+    assert "did you mean 'replay'" in told

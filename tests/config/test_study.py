@@ -1,0 +1,59 @@
+"""The file of a study, the commands that it stands for, and the backbones that all of its runs stand on."""
+
+import pytest
+
+from modalign.config.compose import compose_settings
+from modalign.config.places import shipped_runs
+from modalign.config.recipes import RecipeBook
+from modalign.config.specs import Planner
+from modalign.config.study import Study, commands_of
+from modalign.errors import ModalignError
+
+
+def planned(*overrides):
+    settings, _ = compose_settings(overrides)
+    return Planner(settings, RecipeBook(settings)).plan()
+
+
+def study(**changes):
+    given = {"title": "One or two", "base": ["stage=align"], "baseline": "one", "arms": {"one": [], "two": ["seed=1"]}}
+    return Study.model_validate(given | changes)
+
+
+def test_every_arm_is_run_with_a_seed_before_any_is_with_the_next():
+    commands = commands_of("numbers", study(), ("one", "two"), (0, 5), ("world=tiny",))
+    assert [(c.arm, c.seed) for c in commands] == [("one", 0), ("two", 0), ("one", 5), ("two", 5)]
+    assert commands[-1].overrides == ("stage=align", "seed=1", "seed=5", "world=tiny")
+
+
+def test_an_arm_of_several_parts_is_as_many_commands():
+    arms = {"one": [], "each": {"settings": ["a=1"], "parts": [["b=1"], ["b=2"]]}}
+    commands = commands_of("parts", study(arms=arms), ("each",), (0,), ())
+    assert [c.overrides for c in commands] == [("stage=align", "a=1", f"b={n}", "seed=0") for n in (1, 2)]
+    assert [c.part for c in commands] == [0, 1]
+
+
+def test_shipped_backbones_serve_every_seed_and_world():
+    chains = [planned("model.backbones_from=shipped", *more) for more in ([], ["seed=3"], ["world=hard", "seed=1"])]
+    names = {tuple(spec.name for spec in chain if spec.stage.startswith("pretrain")) for chain in chains}
+    assert len(names) == 1
+    assert all((shipped_runs() / name).is_dir() for name in names.pop())
+    assert len({chain[-1].identity for chain in chains}) == 3
+
+
+def test_with_the_default_seed_and_world_shipped_backbones_are_the_very_same_runs():
+    assert [s.identity for s in planned("model.backbones_from=shipped")] == [s.identity for s in planned()]
+
+
+def test_shipped_backbones_are_refused_for_another_model():
+    with pytest.raises(ModalignError, match="hidden_size: 128 and not 64"):
+        planned("model.backbones_from=shipped", "model.language_model.source.hidden_size=64")
+
+
+def test_a_first_phase_is_the_same_run_under_every_rule_of_replay():
+    """There is nothing to replay yet: arms that differ in the rule stand on one run."""
+    groups = "curriculum.groups=[[image],[audio]]"
+    rules = ([], ["stages.align.replay=none"], ["stages.align.replay=equal", "stages.align.replay_keep=total"])
+    chains = [[s for s in planned("stage=align", groups, *rule) if s.new] for rule in rules]
+    assert len({chain[0].identity for chain in chains}) == 1
+    assert len({chain[1].identity for chain in chains}) == 3
