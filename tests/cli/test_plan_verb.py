@@ -1,6 +1,7 @@
 """`modalign plan`: what would run, what it would cost, and what is missing, without making anything."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,26 @@ def test_hours_are_flops_over_devices_peak_and_utilisation_which_are_told(modali
     for phase in plan["phases"]:
         assert phase["hours"] == pytest.approx(phase["total_flops"] / (100e12 * 0.5 * 2) / 3600)
     assert plan["engine"] == {"name": "ddp", "world_size": 2, "recompute": False, "accumulates": False}
+
+
+def test_what_trains_is_held_in_float32_and_adapters_are_a_part_of_their_own(modalign, empty):
+    tuning = [word for word in SHORT if word not in ("stage=align", "modality=audio")]
+    words = ("plan", *tuning, "stage=instruct", "modality=image", "model.language_model.dtype=bfloat16", "--json", "p")
+    said = modalign(*words)
+    assert said.code == 0, said.err
+    aligned, tuned = ({part["name"]: part for part in phase["parts"]} for phase in read("p"))
+    assert aligned["llm"]["weights"] == pytest.approx(2 * aligned["llm"]["parameters"], rel=0.01)
+    assert tuned["llm"]["gradients"] == 4 * tuned["llm"]["parameters"]
+    said = modalign(*words, "model.language_model.lora={rank: 2}", "stages.instruct.train=[llm.lora]")
+    assert said.code == 0, said.err
+    aligned, tuned = ({part["name"]: part for part in phase["parts"]} for phase in read("p"))
+    assert "llm.lora" not in aligned
+    assert (tuned["llm"]["trains"], tuned["llm.lora"]["trains"]) == (False, True)
+    assert tuned["llm.lora"]["gradients"] == 4 * tuned["llm.lora"]["parameters"] > 0
+
+
+def read(name):
+    return json.loads(Path(name).read_text())["phases"]
 
 
 def test_what_does_not_fit_into_a_device_is_told(modalign, empty):

@@ -1,13 +1,14 @@
 """Somebody who types what a page shows: the fenced blocks of a page, followed in order, in a folder of its own."""
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import re
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,8 @@ from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings
 from modalign.config.specs import Planner
 from modalign.config.study import find_study, load_study
+from modalign.data.licences import remember_accepted
+from modalign.data.manifest import ShardEntry, split_digest
 from modalign.data.recipes import load_recipe
 from modalign.data.templates import caption_of, turns_of
 from modalign.errors import ModalignError
@@ -86,6 +89,8 @@ class Reader:
 
     def follow(self, page: Path) -> None:
         self.page = page.name
+        if "model=onellm_7b" in page.read_text():
+            lay_out_shards()
         for block in blocks_of(page):
             try:
                 getattr(self, f"do_{block.language}")(block)
@@ -223,6 +228,21 @@ class Reader:
                     shutil.copy(found[0], self.folder / name)
 
 
+def lay_out_shards() -> None:
+    """What another page's commands have left: manifests of the paper's datasets, at their declared sizes."""
+    for choice in ("model=onellm_7b", "experiment=onellm_released"):
+        book = RecipeBook(compose_settings((choice,))[0])
+        data = book.settings.data
+        for name in {*data.instruct, *(name for names in data.align.values() for name in names)}:
+            folder = Path("data") / name / "train"
+            folder.mkdir(parents=True, exist_ok=True)
+            count = book.get(name).splits.get("train") or 1000
+            shard = ShardEntry("shard-000000.tar", count, 1, hashlib.sha256(name.encode()).hexdigest(), 1, "0" * 64)
+            content = {"samples": count, "digest": split_digest([shard]), "shards": [asdict(shard)]}
+            (folder / "manifest.json").write_text(json.dumps(content))
+            remember_accepted(book.get(name), folder.parent)
+
+
 @cache
 def load(name: str):
     """Another test's module, by its path below tests/."""
@@ -240,7 +260,7 @@ def media():
 def read_only(verb: str, arguments: list[str]) -> None:
     """Parse the command line of a verb that needs a finished run."""
     if verb == "ask":
-        known = sorted(path.stem for path in (places.conf_folder() / "modalities").glob("*/*.yaml"))
+        known = sorted({path.stem for path in (places.conf_folder() / "modalities").glob("*/*.yaml")})
         ask._parser(Manifest("run", "", "instruct", {"new": [], "seen": known})).parse(arguments)
     elif verb == "evaluate":
         evaluate._parser().parse(arguments)

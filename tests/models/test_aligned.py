@@ -141,6 +141,8 @@ def test_paths_that_do_not_fit_are_refused_when_built(make_model, make_upm):
         make_model(["image"], encoders={"clip": _narrow_tower()})
     with pytest.raises(ModalignError, match="unknown positions 'image'"):
         make_model(["image"], positions={})
+    with pytest.raises(ModalignError, match=r"image: its tokenizer makes 6 tokens, but .* positions for 4: cut"):
+        make_model(["image"], positions={"image": Positions(6, 16, learned=False)})
 
 
 def _narrow_tower():

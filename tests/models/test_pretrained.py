@@ -103,6 +103,13 @@ def test_adapters_train_beside_weights_in_few_bits_which_cannot(folder, bits, ma
     assert all("lora_B" in name for name in moved)  # A's gradient is zero while B is
 
 
+def test_an_attention_that_is_not_known_is_told_in_one_line(folder):
+    for source in (str(folder), {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 8}):
+        with pytest.raises(ModalignError, match="flash_atention_2") as told:
+            load_language_model(source, attention="flash_atention_2")
+        assert "\n" not in str(told.value)
+
+
 def test_few_bits_without_what_they_need_are_told_in_one_line(folder, monkeypatch):
     with pytest.raises(ModalignError, match="bits=3: 8 or 4"):
         load_language_model(str(folder), bits=3)

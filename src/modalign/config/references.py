@@ -44,6 +44,7 @@ def check_parts(settings: Settings, stage: str) -> None:
     if own.train != "new":
         for selector in own.train:
             _check_selector(settings, own, selector, f"stages.{stage}.train")
+            _check_bits(settings, selector, f"stages.{stage}.train")
     for selector in own.optimizer.scale:
         _check_selector(settings, own, selector, f"stages.{stage}.optimizer.scale")
 
@@ -162,6 +163,15 @@ def _check_selector(settings: Settings, stage: StageSettings, selector: str, whe
     members = {name for group in matching(groups, first) for name in groups[group]}
     if rest and members and not matching(members, rest[0]):
         raise unknown_name("part", selector, [f"{first}.{name}" for name in members], where)
+
+
+def _check_bits(settings: Settings, selector: str, where: str) -> None:
+    bits = settings.model.language_model.get("bits")
+    if bits is not None and fnmatchcase("llm", selector):
+        raise ModalignError(
+            f"{where}: {selector}: a language model in {bits} bits cannot train (model.language_model.bits): train "
+            f"{ADAPTERS} with 'model.language_model.{ADAPTER_SETTING}={{rank: 16}}', or set bits=null"
+        )
 
 
 def _part_names(settings: Settings, stage: StageSettings) -> dict[str, list[str]]:

@@ -176,6 +176,7 @@ def check_paths(model: AlignedModel) -> None:
             _known("encoder", path.encoder, model.encoders, where)
             width = cast(Encoder, model.encoders[path.encoder]).width
             _agree(where, "tokenizer", tokenizer.width, "encoder", width)
+            _places(where, cast(Positions, model.positions[modality]), model.encoders[path.encoder])
         _agree(where, "features", width, "projector (width_in)", projector.width_in)
         _agree(where, "projector (width_out)", projector.width_out, "fusion", width_out)
 
@@ -188,6 +189,16 @@ def _known(kind: str, name: str, known: nn.ModuleDict, where: str) -> None:
 def _agree(where: str, left: str, left_width: int, right: str, right_width: int) -> None:
     if left_width != right_width:
         raise ModalignError(f"{where}: {left} has width {left_width}, but {right} wants {right_width}")
+
+
+def _places(where: str, positions: Positions, encoder: nn.Module) -> None:
+    """Tokens that take the encoder's own positions must be as many as it has; learned ones may be any number."""
+    there = getattr(encoder, "num_patches", positions.num_tokens)
+    if positions.table() is None and there != positions.num_tokens:
+        raise ModalignError(
+            f"{where}: its tokenizer makes {positions.num_tokens} tokens, but the encoder has positions for {there}: "
+            f"cut pictures as the encoder does (model.tower.size_px, patch_px), or set positions.learned=true"
+        )
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:

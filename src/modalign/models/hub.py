@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,11 @@ def telling_hub(what: str, name: str, key: str) -> Iterator[None]:
         raise
     except Exception as error:  # each library raises its own kinds, and wraps the hub's in them
         raise ModalignError(f"cannot load {what} '{name}' ({key}): {_reason(error)}") from error
+
+
+def is_here(name: str, files: Sequence[str]) -> bool:
+    """Whether `name` is a path here, or the hub's cache on this machine holds one of `files` of that repository."""
+    return Path(name).exists() or local_file(name, *files) is not None
 
 
 def _reason(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 
 from modalign.errors import ModalignError, unknown_name
-from modalign.models.hub import telling_hub
+from modalign.models.hub import LONGEST, telling_hub
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KEY = "model.language_model.source"
@@ -27,7 +27,11 @@ def dtype_of(name: str, where: str) -> torch.dtype:
 
 def from_scratch(config: Mapping[str, Any], dtype: torch.dtype, attention: str) -> PreTrainedModel:
     """Fresh weights by a configuration with its `model_type`."""
-    return AutoModelForCausalLM.from_config(_config(config), dtype=dtype, attn_implementation=attention)
+    try:
+        return AutoModelForCausalLM.from_config(_config(config), dtype=dtype, attn_implementation=attention)
+    except (ValueError, ImportError) as error:
+        told = " ".join(str(error).split())
+        raise ModalignError(f"model.language_model (attention={attention}): {told[:LONGEST]}") from error
 
 
 def load_weights(

@@ -6,6 +6,7 @@ from torch import nn
 
 from modalign.config.schema import OptimizerSettings
 from modalign.models.freezing import FreezePlan
+from modalign.models.language_model import load_language_model
 from modalign.stages.forecast.memory import Engine, optimizer_bytes, part_memory, peak_memory
 from modalign.stages.forecast.slice_cost import SliceCost
 
@@ -79,6 +80,24 @@ def test_tied_weights_count_once():
     model.llm[1][0].weight = model.llm[0][0].weight
     frozen, _ = part_memory(model, PLAN, Engine(), {})
     assert frozen.weights == 3 * 40000
+
+
+@pytest.mark.parametrize(("bits", "kept"), [(8, 64 * 64 + 4 * 64), (4, 64 * 64 // 2 + 4 * 64)])
+def test_few_bits_are_counted_for_all_linear_maps_but_the_vocabularys(bits, kept):
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with torch.device("meta"):
+        llm = load_language_model({"model_type": "llama", "vocab_size": 50, **sizes}, "bfloat16", lora={"rank": 2})
+    model = nn.ModuleDict({"llm": llm})
+    model.requires_grad_(False)
+    adapters, exact = sorted(part_memory(model, FreezePlan((), ("llm", "llm.lora")), Engine(), {}), key=by_size)
+    small = {part.name: part for part in part_memory(model, FreezePlan((), ("llm",)), Engine(), {}, bits)}
+    assert exact.weights - small["llm"].weights == 7 * (64 * 64 * 2 - kept)
+    assert small["llm"].parameters == exact.parameters
+    assert small["llm.lora"].weights == adapters.weights
+
+
+def by_size(part):
+    return part.weights
 
 
 def test_the_optimizer_of_billions_of_numbers_needs_no_memory_to_be_measured():

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from modalign.models.tokenizers.points import PointTokenizer
 from modalign.stages.forecast.meter import BACKWARD, FORWARD, GRADIENTS, Meter
 from modalign.stages.forecast.repeats import repeated_layers, repeats_once
 from modalign.stages.forecast.shadow import as_shapes
 from modalign.stages.forecast.shapes import empty
+from modalign.stages.forecast.slice_cost import sampling_once
 
 WIDTH, ROWS = 16, 10
 PRODUCT = 2 * ROWS * WIDTH * WIDTH  # FLOPs of one linear map of all rows
@@ -101,6 +103,26 @@ def test_checkpointing_keeps_less_and_computes_the_layers_again():
     assert again.activations_peak < kept.activations_peak
     assert again.flops["llm", "recompute"] == kept.flops["llm", FORWARD]
     assert again.flops["llm", BACKWARD] == kept.flops["llm", BACKWARD]
+
+
+def test_one_round_of_sampling_points_stands_for_all():
+    tokenizer = PointTokenizer(8, 64, 32, 4)
+    as_shapes(tokenizer, "32-true")
+    clouds = empty((2, 64, 6), torch.float32)
+    whole = measured_tokens(tokenizer, clouds)
+    with sampling_once():
+        once = measured_tokens(tokenizer, clouds)
+    assert once.flops == whole.flops
+    assert whole.flops.total() > 0
+    assert once.peak == pytest.approx(whole.peak, rel=0.01)
+
+
+def measured_tokens(tokenizer, clouds):
+    meter = Meter()
+    with meter, meter.watch(tokenizer):
+        meter.backward(tokenizer(clouds).sum())
+    tokenizer.zero_grad()
+    return meter.tape
 
 
 def test_tensors_without_content_cost_what_real_ones_cost():

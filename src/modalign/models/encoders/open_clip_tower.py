@@ -131,6 +131,12 @@ def tower_to_clip(name: str) -> str:
     return "visual." + {"patch_weight": "conv1.weight", "projection": "proj"}.get(name, name)
 
 
+def repository(architecture: str, tag: str) -> str | None:
+    """Where on the hub open_clip finds the weights of a tag, as owner/name."""
+    told = str((open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub", ""))
+    return "/".join(told.split("/")[:2]) or None
+
+
 def _build_visual(architecture: str | Mapping[str, Any], pretrained: str | None) -> VisionTransformer:
     config = _named_config(architecture) if isinstance(architecture, str) else architecture
     if "timm_model_name" in config.get("vision_cfg", {}):

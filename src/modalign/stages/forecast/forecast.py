@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from modalign.config.schema import Settings, StageSettings
 from modalign.config.specs import RunSpec
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
-from modalign.models.freezing import FreezableModule, FreezePlan
+from modalign.models.freezing import FreezableModule, FreezePlan, keep_in_float32
 from modalign.runs.checkpoint import MAX_FILE_BYTES
 from modalign.stages.forecast.memory import Engine, Memory, PartMemory, optimizer_bytes, part_memory, peak_memory
 from modalign.stages.forecast.repeats import Memory as Measured
@@ -109,6 +110,8 @@ class _Phase:
         self.model = build_shadow(owner.settings, spec, self.tokenizer)
         self.plan: FreezePlan = parts_that_train(self.model, spec, owner.settings, owner.book)
         self.plan.apply(self.model)
+        if owner.settings.trainer.precision != "bf16-true":
+            keep_in_float32(self.model)
         self.model.train()
         self.slices = Slices(owner.sources, self.tokenizer, owner.engine.world_size)
         self._runs = False
@@ -118,18 +121,19 @@ class _Phase:
         settings, batch = self.owner.settings, slice_.batch
         others = {m for m in self.spec.modalities if m not in batch.media}
         parts = {m: settings.modalities[m].model_dump(include=PATH) for m in batch.media}
-        sizes = json.dumps([settings.model.model_dump(), self.spec.num_experts, settings.trainer.precision])
+        built = (self.spec.num_experts, self.spec.adapters, settings.trainer.precision)
+        sizes = json.dumps([settings.model.model_dump(), *built])
         key = json.dumps([
-            sizes, parts, self.stage.module, recompute, slice_.words, slice_.recipe, batch.keys,
-            batch.text_ids.tolist(), {m: [list(x.values.shape), x.variants] for m, x in batch.media.items()},
+            sizes, parts, self.stage.module, recompute, str(batch.layout), str((batch.loss_weights > 0).tolist()),
+            {m: [list(x.values.shape), x.variants] for m, x in batch.media.items()},
             [part for part in self.plan.trains if part.rpartition(".")[2] not in others],
         ])  # fmt: skip
         if key not in _COSTS:
             model = self.shapes()
             layers = _LAYERS.setdefault(sizes, {})
             precision = settings.trainer.precision
-            _COSTS[key] = slice_cost(model, self.objective(model), slice_, layers, precision, recompute)
-        return _COSTS[key]
+            _COSTS[key] = slice_cost(model, self.objective, slice_, layers, precision, recompute)
+        return replace(_COSTS[key], words=slice_.words)
 
     def shapes(self) -> FreezableModule:
         """The model with shapes that can run, put in when they are first needed."""
@@ -138,10 +142,11 @@ class _Phase:
             self._runs = True
         return self.model
 
-    def objective(self, model: FreezableModule) -> Any:
+    @cached_property
+    def objective(self) -> Any:
         """The terms that the stage minimises."""
         module = build(
-            self.stage.module, f"stages.{self.spec.stage}.module", model=model, plan=self.plan,
+            self.stage.module, f"stages.{self.spec.stage}.module", model=self.model, plan=self.plan,
             optimizer=self.stage.optimizer, total_steps=self.spec.steps, scales={}, max_bad_share=1.0,
         )  # fmt: skip
         return module.objective
@@ -154,7 +159,8 @@ class _Phase:
         slices = {name: self.slices.first(name, stage) for name in counts}
         costs = {name: self.cost(slice_, self.engine.recompute) for name, slice_ in slices.items()}
         state, stepping = optimizer_bytes(self.model, self.plan, stage.optimizer)
-        parts = part_memory(self.model, self.plan, self.engine, state)
+        bits = owner.settings.model.language_model.get("bits")
+        parts = part_memory(self.model, self.plan, self.engine, state, bits)
         heaviest = max(costs, key=lambda name: costs[name].activations_peak)
         other = self.cost(slices[heaviest], not self.engine.recompute).activations_peak
         own = costs[heaviest].activations_peak

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 from modalign.config.processes import DATA_PARALLEL, SHARDED, SINGLE
 from modalign.config.schema import OptimizerSettings
 from modalign.models.freezing import FreezePlan
+from modalign.models.language_model import CausalLanguageModel
 from modalign.models.parts import part_of
 from modalign.stages.forecast.meter import Meter
 from modalign.stages.forecast.repeats import repeated_layers
 from modalign.stages.forecast.slice_cost import SliceCost
 from modalign.stages.optimizer import make_optimizer
+
+BLOCK = 64  # numbers that share a scale in 4 bits
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,19 @@ class Memory:
 
 
 def part_memory(
-    model: nn.Module, plan: FreezePlan, engine: Engine, optimizer_bytes: Mapping[str, int]
+    model: nn.Module, plan: FreezePlan, engine: Engine, optimizer_bytes: Mapping[str, int], bits: int | None = None
 ) -> list[PartMemory]:
-    """Parameters and bytes of each part, in the model's order; tied tensors once, buffers counted as weights."""
+    """Parameters and bytes of each part, in the model's order; tied tensors once, buffers counted as weights.
+
+    `bits`: what the language model's frozen linear maps are kept in, where that is few.
+    """
     counts: Counter[str] = Counter()
     weights: Counter[str] = Counter()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         weights[part_of(name)] += tensor.nbytes
         counts[part_of(name)] += tensor.numel() if isinstance(tensor, nn.Parameter) else 0
+    if bits is not None and "llm" in weights:
+        weights["llm"] -= saved_by_bits(model, bits)
     gradients: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         gradients[part_of(name)] += parameter.nbytes if parameter.requires_grad else 0
@@ -83,6 +92,20 @@ def part_memory(
         for part in weights
         if weights[part]
     ]  # fmt: skip
+
+
+def saved_by_bits(model: nn.Module, bits: int) -> int:
+    """Bytes that bitsandbytes saves: all linear maps of the language model but the vocabulary's.
+
+    In 8 bits each row has a scale in float32, in 4 bits each block of 64 numbers.
+    """
+    saved = 0
+    head = cast(CausalLanguageModel, model.llm).model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not head and part_of(f"{name}.weight") == "llm":
+            scales = module.out_features if bits == 8 else module.weight.numel() / BLOCK
+            saved += module.weight.nbytes - round(module.weight.numel() * bits / 8 + 4 * scales)
+    return saved
 
 
 def optimizer_bytes(model: nn.Module, plan: FreezePlan, settings: OptimizerSettings) -> tuple[dict[str, int], int]:

@@ -11,10 +11,14 @@ from modalign.config.specs import RunSpec
 from modalign.data.licences import require_accepted
 from modalign.data.recipes import make_hint
 from modalign.errors import ModalignError
-from modalign.models.hub import local_file
+from modalign.models.encoders.open_clip_tower import repository
+from modalign.models.hub import is_here
 from modalign.stages.sources import SourceBook
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors", "open_clip_pytorch_model.bin",
+)  # fmt: skip
 
 
 def missing(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> list[str]:
@@ -62,18 +66,20 @@ def _files(settings: Settings, specs: Sequence[RunSpec]) -> Iterator[str]:
     if not any(settings.stages[spec.stage].backbone is None for spec in specs):
         return
     source = settings.model.language_model.get("source")
-    if isinstance(source, str) and not _here(source, WEIGHTS):
+    if isinstance(source, str) and not is_here(source, WEIGHTS):
         yield f"language model {source}: neither a folder here nor in the hub's cache; training fetches it"
     tokenizer = settings.model.text_tokenizer
-    if tokenizer is not None and not _here(tokenizer, ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+    if tokenizer is not None and not is_here(tokenizer, ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         yield f"text tokenizer {tokenizer}: neither a file here nor in the hub's cache; training fetches it"
     for name, target in settings.model.encoders.items():
         pretrained = target.get("pretrained")
-        if pretrained is not None and Path(str(pretrained)).suffix == ".safetensors" and not Path(pretrained).is_file():
-            yield f"encoder {name}: no file at {pretrained}"
-
-
-def _here(name: str, files: Sequence[str]) -> bool:
-    if Path(name).exists():
-        return True
-    return local_file(name, *files) is not None
+        if pretrained is None:
+            continue
+        if Path(str(pretrained)).suffix:
+            if not Path(str(pretrained)).is_file():
+                yield f"encoder {name}: no file at {pretrained}"
+            continue
+        architecture = str(target["architecture"])
+        places = (repository(architecture, pretrained), f"timm/{architecture}.{pretrained}")
+        if not any(place is not None and is_here(place, WEIGHTS) for place in places):
+            yield f"encoder {architecture} {pretrained}: not in the hub's cache; training fetches it"

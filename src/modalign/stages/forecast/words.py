@@ -8,11 +8,11 @@ from pathlib import Path
 from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
-from modalign.models.hub import local_file
+from modalign.models.hub import is_here
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.stages.assemble import find_text_tokenizer
-from modalign.stages.forecast.shadow import weightless
 from modalign.stages.forecast.slices import EstimatedTokenizer
+from modalign.stages.skeleton import without_weights
 
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
@@ -25,7 +25,7 @@ def text_tokenizer_of(settings: Settings, spec: RunSpec, runs: Mapping[str, Path
         chain.insert(0, runs[ancestor.identity])
         ancestor = ancestor.parent
     named = settings.model.text_tokenizer or settings.model.language_model.get("source")
-    if isinstance(named, str) and not is_here(named):
+    if isinstance(named, str) and not is_here(named, FILES):
         return estimate(settings)
     try:
         return find_text_tokenizer(settings, chain)
@@ -35,12 +35,5 @@ def text_tokenizer_of(settings: Settings, spec: RunSpec, runs: Mapping[str, Path
 
 def estimate(settings: Settings) -> EstimatedTokenizer:
     """One token for every few characters, out of as many as the language model embeds."""
-    source = weightless(settings.model).language_model["source"]
+    source = without_weights(settings).model.language_model["source"]
     return EstimatedTokenizer(int(source.get("vocab_size", 0)))
-
-
-def is_here(name: str) -> bool:
-    """Whether a tokenizer's files lie in a folder of that name, or in the hub's cache on this machine."""
-    if Path(name).exists():
-        return True
-    return local_file(name, *FILES) is not None
