@@ -26,6 +26,14 @@ language_model:
      num_attention_heads: 32}
 """
 
+HALF = """
+# The embedded model with its language model in half precision.
+defaults: [embedded, _self_]
+name: half
+modality_set: embedded
+language_model: {dtype: bfloat16}
+"""
+
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
@@ -65,8 +73,10 @@ def test_hours_are_flops_over_devices_peak_and_utilisation_which_are_told(modali
 
 
 def test_what_trains_is_held_in_float32_and_adapters_are_a_part_of_their_own(modalign, empty):
+    (empty / "own" / "model").mkdir(parents=True)
+    (empty / "own" / "model" / "half.yaml").write_text(HALF)
     tuning = [word for word in SHORT if word not in ("stage=align", "modality=audio")]
-    words = ("plan", *tuning, "stage=instruct", "modality=image", "model.language_model.dtype=bfloat16", "--json", "p")
+    words = ("plan", *tuning, "stage=instruct", "modality=image", "--config-dir", "own", "model=half", "--json", "p")
     said = modalign(*words)
     assert said.code == 0, said.err
     aligned, tuned = ({part["name"]: part for part in phase["parts"]} for phase in read("p"))

@@ -16,6 +16,10 @@ from modalign.models.language_model import load_language_model
 from modalign.models.parts import count_parameters
 
 FEW_BITS = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+TINY = {
+    "model_type": "llama", "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -104,10 +108,18 @@ def test_adapters_train_beside_weights_in_few_bits_which_cannot(folder, bits, ma
 
 
 def test_an_attention_that_is_not_known_is_told_in_one_line(folder):
-    for source in (str(folder), {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 8}):
+    for source in (str(folder), TINY):
         with pytest.raises(ModalignError, match="flash_atention_2") as told:
             load_language_model(source, attention="flash_atention_2")
         assert "\n" not in str(told.value)
+
+
+def test_sizes_that_no_model_can_have_are_told_in_one_line():
+    with pytest.raises(
+        ModalignError, match=r"language_model\.source: .*hidden size \(8\) is not a multiple of"
+    ) as told:
+        load_language_model({**TINY, "num_attention_heads": 3})
+    assert "\n" not in str(told.value)
 
 
 def test_few_bits_without_what_they_need_are_told_in_one_line(folder, monkeypatch):

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.hub import LONGEST, telling_hub
@@ -76,8 +83,11 @@ def _config(config: Mapping[str, Any]) -> PreTrainedConfig:
     settings = {key: value for key, value in config.items() if key != "model_type"}
     try:
         return AutoConfig.for_model(config["model_type"], **settings)
-    except ValueError as error:
-        raise ModalignError(f"transformers knows no language model of type '{config['model_type']}'") from error
+    except Exception as error:  # each kind of model checks its sizes in its own way
+        if config["model_type"] not in CONFIG_MAPPING:
+            told = f"transformers knows no language model of type '{config['model_type']}'"
+            raise ModalignError(told) from error
+        raise ModalignError(f"model.language_model.source: {' '.join(str(error).split())[:LONGEST]}") from error
 
 
 def _require_sizes(source: str, config: PreTrainedConfig, architecture: Mapping[str, Any]) -> None:
