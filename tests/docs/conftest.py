@@ -190,7 +190,7 @@ class Reader:
             assert run_verb(verb, [*arguments, *([] if "--workers" in arguments else ["--workers", "1"])]) == 0
         elif verb == "ablate":
             self.study(arguments)
-        elif verb in DATA_VERBS:
+        elif verb in DATA_VERBS or (verb == "benchmark" and (not arguments or "=" in arguments[0])):
             generated = verb == "world" or any(word.startswith("world_") for word in arguments)
             small = ["--world", "tiny"] if generated and "--world" not in arguments else []
             # What runs would cost is worked out where a page is about that.
@@ -213,7 +213,8 @@ class Reader:
         """Put a miniature of a published dataset, and a small model, where a command names their folders."""
         given = dict(word.removeprefix("make.").split("=", 1) for word in arguments if word.startswith("make."))
         if not (self.folder / given["folder"]).exists():
-            load("data/sources/test_published.py").MINIATURES[arguments[0]](
+            measured = arguments[0].startswith("eval_")
+            load(f"data/sources/test_{'benchmark_layouts' if measured else 'published'}.py").MINIATURES[arguments[0]](
                 self.folder / given["folder"], media().Media
             )
         if "model" in given and not (self.folder / given["model"]).exists():

@@ -28,6 +28,7 @@ SUMMARY = """Ask a finished run the items of published benchmarks, score the ans
 reads them, and print OneLLM's published score beside. Without a run: list the benchmarks."""
 EXAMPLES = (
     "modalign benchmark",
+    "modalign benchmark 'paths.recipes=[my_recipes]'",
     "modalign shards eval_gqa make.folder=/data/gqa",
     "modalign benchmark runs/instruct-image-1a2b3c4d gqa vqav2",
     "modalign benchmark runs/instruct-image-1a2b3c4d nocaps --items 500 --out scores",
@@ -38,7 +39,8 @@ PREFIX = "eval_"
 def run(arguments: Sequence[str]) -> int:
     """List, or measure and print."""
     options = _parser().parse(arguments)
-    if options.run is None:
+    if options.run is None or "=" in str(options.run):
+        options.settings = [word for word in (str(options.run or ""), *options.words) if word]
         return _list(options)
     names = [word for word in options.words if "=" not in word]
     if not names:

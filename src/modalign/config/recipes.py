@@ -78,8 +78,9 @@ class RecipeBook:
         return self.settings.data.align.get(modality, self.settings.modalities[modality].recipes)
 
     def carrying(self, modality: str) -> list[str]:
-        """Names of the recipes that carry a modality."""
-        return [name for name in self.paths if modality in self.media(name)]
+        """Names of the recipes that carry a modality and may be trained on."""
+        found = [name for name in self.paths if modality in self.media(name)]
+        return [name for name in found if self.get(name).benchmark is None or "train" in self.get(name).splits]
 
     def num_samples(self, name: str, split: str) -> int:
         """Samples of a split: of the world's settings, of the shards' manifest, else as the recipe declares.
