@@ -24,6 +24,7 @@ VERBS = {
     "ask": "put a question about a picture, a sound, any mix of sensors, to a run",
     "evaluate": "measure a finished run again",
     "benchmark": "measure a finished run on published benchmarks, beside OneLLM's score",
+    "probe": "say what a finished run does with each of its sensors: used, ignored, routed where",
     "ledger": "print a curriculum's matrix of phases by modalities",
     "report": "write the report of a run or a curriculum again",
     "ablate": "run studies: arms of a few differing settings, paired seeds, compared with intervals",

@@ -207,6 +207,8 @@ class EvaluationSettings(Strict):
     validation_every: Annotated[int, Field(ge=0)] = 0
     validation_items: PositiveInt = 64
     forward_items: Annotated[int, Field(ge=0)] = 0
+    probe_every: Annotated[int, Field(ge=0)] = 0
+    probe_items: Annotated[int, Field(ge=2)] = 16
 
 
 class TrainerSettings(Strict):

@@ -114,17 +114,20 @@ class GradientProof:
         self.groups = {name: [parameters[p] for p in known[name]] for name in names}
         self.lengths: dict[str, Tensor] = {}
         self.nonfinite: dict[str, Tensor] = {}
+        self.latest: dict[str, Tensor] = {}  # the lengths of the last step's gradients, by part
         self.broken = torch.zeros((), dtype=torch.bool)
 
     @torch.no_grad()
     def record(self) -> None:
         """To be called after backward, before the optimizer's step; `broken`: some gradient of it was not finite."""
         found = []
+        self.latest = {}
         for name, group in self.groups.items():
             grads = [local(p.grad) for p in group if p.grad is not None]
             if not grads:
                 continue
-            length = torch.stack([n.float() for n in torch._foreach_norm(grads)]).sum()
+            self.latest[name] = torch.stack([n.float() for n in torch._foreach_norm(grads)])
+            length = self.latest[name].sum()
             broken = ~torch.isfinite(length)
             before = self.lengths.get(name, torch.zeros_like(length)).to(length.device)
             self.lengths[name] = torch.maximum(before, length.masked_fill(broken, 0.0))

@@ -13,6 +13,7 @@ import torch
 
 from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.callbacks.metrics import MetricsWriter
+from modalign.callbacks.probes import ModalityProbes
 from modalign.callbacks.progress import StageProgress
 from modalign.callbacks.validation import ModalityValidation
 from modalign.callbacks.wandb_dashboard import WandbDashboard
@@ -35,6 +36,7 @@ from modalign.stages.datamodule import CurriculumData
 from modalign.stages.parallel.environment import RanksEnvironment
 from modalign.stages.parallel.strategies import strategy_of
 from modalign.stages.parallel.watchdog import Watchdog
+from modalign.stages.probing import Probing, TrainingProbes
 from modalign.stages.sources import SourceBook, template_of
 from modalign.types import Batch
 
@@ -109,6 +111,8 @@ class Engine:
         if self.settings.evaluation.validation_every:
             batches = self._validation_batches(data.collator)
             callbacks.append(ModalityValidation(batches, self.settings.evaluation.validation_every, writer.write))
+        if self.settings.evaluation.probe_every and self.stage.backbone is None:
+            callbacks.append(self._probes(data.collator, writer))
         if self.settings.trainer.progress and self.ranks.first:
             callbacks.append(StageProgress())
         callbacks.append(checkpoints)
@@ -169,6 +173,12 @@ class Engine:
                 collator(samples[i : i + stage.slice_size], name) for i in range(0, len(samples), stage.slice_size)
             )
         return batches
+
+    def _probes(self, collator: Collator, writer: MetricsWriter) -> ModalityProbes:
+        evaluation, spec = self.settings.evaluation, self.spec
+        probing = Probing(self.sources, spec.stage, collator, evaluation.probe_items)
+        probe = TrainingProbes(probing, self.folder.path, evaluation.probe_items, self.ranks.first)
+        return ModalityProbes(spec.new, spec.seen, evaluation.probe_every, probe, writer.write)
 
     def _dashboard(self) -> WandbDashboard | None:
         if not self.settings.logger.wandb:

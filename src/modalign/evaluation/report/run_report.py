@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from modalign.evaluation.probes.findings import find_probes
 from modalign.evaluation.report.findings import ledger_html, router_html, scores_html
 from modalign.evaluation.report.page import Section, folded, render_page, sentences, text, tiles
 from modalign.evaluation.report.phrases import count, percent, points
+from modalign.evaluation.report.probes import probes_html
 from modalign.evaluation.report.samples import samples_html
 from modalign.evaluation.report.source import RunRecord, ledger_of, read_ancestors, read_run, tints_of
 from modalign.evaluation.report.summary import (
@@ -54,6 +56,7 @@ def run_page(run: RunRecord, ancestors: list[RunRecord]) -> str:
         Section("ledger", "The forgetting ledger", ledgers_html([*ancestors, run])),
         Section("samples", "Samples", samples_html(run.folder, results.samples) if results else ""),
         Section("losses", "Losses", losses_html(run.curves, tints)),
+        Section("probes", "Is each sensor used?", probes_html(find_probes(run.folder), _probing_share(run))),
         Section("router", "Router and experts", router_html(results) if results else ""),
         Section("parts", "What trained", parts_html(run.manifest)),
         Section("data", "Data", data_html(run.manifest)),
@@ -82,6 +85,11 @@ def summary_html(run: RunRecord, chain: list[RunRecord]) -> str:
         *proof_sentences(manifest),
     ]
     return banner(run) + tiles(boxes) + sentences(lines)
+
+
+def _probing_share(run: RunRecord) -> float | None:
+    rows = run.curves.get("probe/share_of_time")
+    return rows[-1][1] if rows else None
 
 
 def ledgers_html(chain: list[RunRecord]) -> str:

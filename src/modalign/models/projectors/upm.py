@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.projectors.blocks import Expert
 from modalign.models.projectors.router import Router, RouterSettings, constant_weights
+from modalign.models.shards import whole
 from modalign.types import TokenSet
 
 
@@ -103,7 +104,8 @@ class UniversalProjector(nn.Module):
     @torch.no_grad()
     def expert_distance(self) -> Float[Tensor, "K K"]:
         """Distances between the experts' parameters, relative to their mean length; 0 for identical copies."""
-        flat = torch.stack([nn.utils.parameters_to_vector(e.parameters()).float() for e in self.experts])
+        experts = [[whole(p.detach()).reshape(-1).float() for p in e.parameters()] for e in self.experts]
+        flat = torch.stack([torch.cat(values) for values in experts])
         lengths = flat.norm(dim=1)
         differences = torch.stack([(flat - row).norm(dim=1) for row in flat])
         return differences / (0.5 * (lengths[:, None] + lengths[None])).clamp_min(1e-12)
