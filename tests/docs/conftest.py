@@ -196,7 +196,7 @@ class Reader:
             # What runs would cost is worked out where a page is about that.
             small += ["--runs"] if verb == "plan" and self.page != "plan.md" and "--runs" not in arguments else []
             assert run_verb(verb, [*arguments, *small]) == 0
-        elif (self.folder / arguments[0]).exists() and "--world" not in arguments:
+        elif any((self.folder / word).exists() for word in arguments[:2]) and "--world" not in arguments:
             self.lay_out(arguments)
             assert run_verb(verb, arguments) == 0
         else:

@@ -29,6 +29,8 @@ VERBS = {
     "report": "write the report of a run or a curriculum again",
     "ablate": "run studies: arms of a few differing settings, paired seeds, compared with intervals",
     "compare": "put two runs side by side: settings that differ, and scores",
+    "page": "put any number of runs on one HTML page with pictures",
+    "wandb-report": "build the W&B workspace or report of an experiment",
     "convert": "read a released OneLLM checkpoint into our parts, or write it back",
     "ship-backbones": "train the embedded backbones and put them into the package",
 }
