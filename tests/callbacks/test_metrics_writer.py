@@ -63,8 +63,8 @@ def test_a_resumed_run_cuts_the_rows_beyond_its_step(log):
 
 
 def test_what_is_shown_is_what_is_logged_and_a_dashboard_gets_it_too(log):
-    told = []
-    dashboard = SimpleNamespace(log=lambda values, step: told.append((step, dict(values))))
+    told, begun = [], []
+    dashboard = SimpleNamespace(begin=begun.append, log=lambda values, step: told.append((step, dict(values))))
     writer = MetricsWriter(log, 1, {"world_image": "image"}, dashboard)
     trainer, module = parts(0)
     writer.on_train_start(trainer, module)
@@ -72,6 +72,7 @@ def test_what_is_shown_is_what_is_logged_and_a_dashboard_gets_it_too(log):
     writer.on_train_batch_end(trainer, module, None, None, 0)
     assert module.latest["loss/image"] == 2.0
     assert module.latest["samples_per_s"] > 0
+    assert begun == [[]]  # nothing was measured before
     ((step, values),) = told
     assert step == 1
     assert values == {row.name: row.value for row in log.read()}

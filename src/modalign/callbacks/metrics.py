@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
 
-from modalign.runs.metrics import MetricLog
+from modalign.runs.metrics import Metric, MetricLog
 from modalign.runs.ranks import ALONE, Ranks
 
 
 class Dashboard(Protocol):
     """A place beside the CSV that metrics go to."""
+
+    def begin(self, rows: Sequence[Metric]) -> None:
+        """Take what was measured up to where training goes on from."""
+        ...
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Take values measured at an optimizer step."""
@@ -43,6 +47,8 @@ class MetricsWriter(pl.Callback):
         """Rows beyond the resumed step are cut; speed counts from here."""
         if self.ranks.first:
             self.rows.cut_after(trainer.global_step)
+            if self.dashboard is not None:
+                self.dashboard.begin(self.rows.read())
         self._last = (time.perf_counter(), trainer.global_step)
         self._logged = trainer.global_step
 

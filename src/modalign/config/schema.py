@@ -239,7 +239,11 @@ class TrainerSettings(Strict):
 
 
 class LoggerSettings(Strict):
-    """CSV is always written; W&B beside it by `logger=wandb` (mode online, offline or disabled)."""
+    """CSV is always written; W&B beside it by `logger=wandb` (mode online, offline or disabled).
+
+    `patience_s` is how long W&B is waited for at the beginning and at the end; `group` is the experiment's name where
+    none is given.
+    """
 
     wandb: bool = False
     mode: Literal["online", "offline", "disabled"] = "online"
@@ -247,6 +251,7 @@ class LoggerSettings(Strict):
     entity: str | None = None
     group: str | None = None
     tags: tuple[str, ...] = ()
+    patience_s: Positive = 60
 
 
 class Settings(Strict):

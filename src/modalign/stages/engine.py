@@ -52,7 +52,6 @@ class Engine:
         spec: RunSpec,
         folder: RunFolder,
         flag: InterruptFlag,
-        plain: dict[str, Any],
         ranks: Ranks = ALONE,
     ) -> None:
         self.sources = sources
@@ -60,7 +59,6 @@ class Engine:
         self.spec = spec
         self.folder = folder
         self.flag = flag
-        self.plain = plain
         self.ranks = ranks
         self.step = 0
 
@@ -69,17 +67,18 @@ class Engine:
         """The stage's settings as this phase has them."""
         return self.spec.stage_settings or self.settings.stages[self.spec.stage]
 
-    def fit(self, module: StageModule, data: CurriculumData) -> StepCheckpoints:
+    def fit(
+        self, module: StageModule, data: CurriculumData, dashboard: WandbDashboard | None = None
+    ) -> StepCheckpoints:
         """Train to the last step, or to where a signal asks to stop; tells which in the returned callback."""
         metrics = MetricLog(self.folder.metrics_file)
-        dashboard = self._dashboard() if self.ranks.first else None
+        if dashboard is not None:
+            dashboard.consumed = lambda step: self._consumed(data, step)
         every, kept = self.settings.trainer.checkpoint_every, self.settings.trainer.keep_every
         checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics, self.ranks, kept)
         newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints))
         self.train(module, data, self._callbacks(data, metrics, dashboard, checkpoints), newest)
         metrics.close()
-        if dashboard is not None:
-            dashboard.finish()
         if self.step < self.spec.steps and not checkpoints.interrupted:
             raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")
         return checkpoints
@@ -105,7 +104,7 @@ class Engine:
         self, data: CurriculumData, metrics: MetricLog, dashboard: WandbDashboard | None, checkpoints: StepCheckpoints
     ) -> list[pl.Callback]:
         """What watches the training, in the order in which it is called; every process has those that talk."""
-        names = {n: "+".join(self.sources.book.media(n)) or "text" for n in self.spec.recipes}
+        names = {n: self._label(n) for n in self.spec.recipes}
         writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, dashboard, self.ranks)
         callbacks: list[pl.Callback] = [writer]
         if self.settings.evaluation.validation_every:
@@ -168,8 +167,7 @@ class Engine:
                 continue
             source = self.sources.source(name, "val", template_of(stage))
             samples = load_samples(source, self.settings.evaluation.validation_items, "val", self.sources.holes)
-            label = "+".join(self.sources.book.media(name)) or "text"
-            batches.setdefault(label, []).extend(
+            batches.setdefault(self._label(name), []).extend(
                 collator(samples[i : i + stage.slice_size], name) for i in range(0, len(samples), stage.slice_size)
             )
         return batches
@@ -180,10 +178,17 @@ class Engine:
         probe = TrainingProbes(probing, self.folder.path, evaluation.probe_items, self.ranks.first)
         return ModalityProbes(spec.new, spec.seen, evaluation.probe_every, probe, writer.write)
 
-    def _dashboard(self) -> WandbDashboard | None:
-        if not self.settings.logger.wandb:
-            return None
-        return WandbDashboard(self.settings.logger, self.folder, self.spec.stage, self.spec.modalities, self.plain)
+    def _consumed(self, data: CurriculumData, step: int) -> dict[str, int]:
+        """Samples of each modality that `step` optimizer steps have read."""
+        counts: dict[str, int] = {}
+        for name, count in data.consumed(step).items():
+            label = self._label(name)
+            counts[label] = counts.get(label, 0) + count
+        return counts
+
+    def _label(self, recipe: str) -> str:
+        """What a recipe's values are logged under: its modalities."""
+        return "+".join(self.sources.book.media(recipe)) or "text"
 
 
 def set_threads(threads: int, workers: int, local_size: int = 1) -> None:

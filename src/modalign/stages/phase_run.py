@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from modalign.callbacks.checkpoints import StepCheckpoints
+from modalign.callbacks.wandb_dashboard import WandbDashboard, open_dashboard
 from modalign.config.build import build
 from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
@@ -65,7 +66,7 @@ class PhaseRun:
 
     def __call__(self) -> Manifest:
         """Do whatever of the run is not done yet; the folder is locked meanwhile. The first process writes for all."""
-        with self._locked():
+        with self._locked() as stack:
             earlier = self.folder.manifest() if self.ranks.first else None
             time = Sections(earlier.seconds if earlier else None)
             with time("preparing"):
@@ -74,12 +75,13 @@ class PhaseRun:
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
                 manifest = self._manifest(model, plan, copied)
                 self._write(manifest)
+                dashboard = self._dashboard(manifest, stack)
                 if self.stage.backbone is None and self.ranks.first:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
                 with self.ranks.telling():
                     untaught = self.ranks.of_first(lambda: self._before(model, time))
-                    self._train(manifest, module, data, time)
+                    self._train(manifest, module, data, time, dashboard)
                     self.ranks.together(lambda: prove(manifest, module, before))
                     manifest.consumed = data.consumed(self.spec.steps)
                     self.ranks.together(lambda: module.holes.check(manifest.consumed, ended=True))
@@ -107,11 +109,19 @@ class PhaseRun:
         return self._module(model, plan), self._data(model), copied
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The folder held by the first process for all of them."""
+    def _locked(self) -> Iterator[ExitStack]:
+        """The folder held by the first process for all of them; what else is to be closed goes onto the stack."""
         with ExitStack() as stack:
             self.ranks.of_first(lambda: stack.enter_context(self.folder.lock()))
-            yield
+            yield stack
+
+    def _dashboard(self, manifest: Manifest, stack: ExitStack) -> WandbDashboard | None:
+        """The run in W&B, which the first process writes and ends; None where it is off."""
+        opened: list[WandbDashboard] = []
+        if self.sources.settings.logger.wandb:
+            whole = open_dashboard(self.sources.settings.logger, self.folder, manifest)
+            self.ranks.of_first(lambda: opened.append(stack.enter_context(whole)))
+        return opened[0] if opened else None
 
     def _write(self, manifest: Manifest) -> None:
         if self.ranks.first:
@@ -251,11 +261,14 @@ class PhaseRun:
             seed=self.sources.settings.seed, versions=package_versions(), steps=self.spec.steps,
         )  # fmt: skip
 
-    def _train(self, manifest: Manifest, module: StageModule, data: CurriculumData, time: Sections) -> None:
+    def _train(
+        self, manifest: Manifest, module: StageModule, data: CurriculumData, time: Sections,
+        dashboard: WandbDashboard | None,
+    ) -> None:  # fmt: skip
         with InterruptFlag() as flag:
-            engine = Engine(self.sources, self.spec, self.folder, flag, self.plain, self.ranks)
+            engine = Engine(self.sources, self.spec, self.folder, flag, self.ranks)
             with time("training"):
-                stopped: StepCheckpoints = engine.fit(module, data)
+                stopped: StepCheckpoints = engine.fit(module, data, dashboard)
             manifest.extra["machine"] = machine_state(engine.settings.trainer.accelerator, self.ranks.world_size)
             if stopped.interrupted:
                 raise Interrupted(
