@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from modalign.callbacks.checkpoints import StepCheckpoints
+from modalign.callbacks.wandb_history import steps_in
 from modalign.evaluation.scores import read_results
 from modalign.runs.folder import RunFolder
 from modalign.runs.metrics import MetricLog
@@ -80,7 +81,13 @@ def test_a_run_stopped_by_a_signal_ends_bit_identical_to_the_unbroken_one(name, 
         assert {path.stem.split("-")[-1] for path in logged if path.suffix == ".wandb"} == {
             (folder.path / "wandb-id").read_text()
         }
-        assert not [path.name for path in logged if SECRET.encode() in path.read_bytes()]
+        sittings = sorted(path for path in logged if path.suffix == ".wandb")
+        sent = [step for path in sittings for step in steps_in(path.read_bytes())]
+        assert sent == [
+            *range(1, folder.manifest().steps + 1),
+            folder.manifest().steps + 1,
+        ]  # each once, then the results
+        assert not [path.name for path in [*logged, folder.manifest_file] if SECRET.encode() in path.read_bytes()]
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ class Engine:
         spec: RunSpec,
         folder: RunFolder,
         flag: InterruptFlag,
+        plain: dict[str, Any],
         ranks: Ranks = ALONE,
     ) -> None:
         self.sources = sources
@@ -59,6 +60,7 @@ class Engine:
         self.spec = spec
         self.folder = folder
         self.flag = flag
+        self.plain = plain
         self.ranks = ranks
         self.step = 0
 

@@ -266,7 +266,7 @@ class PhaseRun:
         dashboard: WandbDashboard | None,
     ) -> None:  # fmt: skip
         with InterruptFlag() as flag:
-            engine = Engine(self.sources, self.spec, self.folder, flag, self.ranks)
+            engine = Engine(self.sources, self.spec, self.folder, flag, self.plain, self.ranks)
             with time("training"):
                 stopped: StepCheckpoints = engine.fit(module, data, dashboard)
             manifest.extra["machine"] = machine_state(engine.settings.trainer.accelerator, self.ranks.world_size)
