@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -236,20 +235,13 @@ def test_two_runs_have_two_ids(sittings, tmp_path):
     assert _run_id(RunFolder(tmp_path / "other").prepare()) != first._run.id
 
 
-ALONE = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not this process's own
-
-
 def synced(folder, tmp_path):
     """What a server holds after `wandb sync` of everything that lies in the run's folder."""
     with wandb_server.WandbServer() as server:
-        environment = ALONE | {
-            "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_CONFIG_DIR": str(tmp_path),
-            "WANDB_CACHE_DIR": str(tmp_path), "WANDB_ERROR_REPORTING": "false",
-        }  # fmt: skip
         files = sorted(map(str, folder.path.glob("wandb/offline-run-*")))
         done = subprocess.run(
-            [sys.executable, "-m", "wandb", "sync", *files], env=environment, capture_output=True, text=True,
-            timeout=300, check=False,
+            [sys.executable, "-m", "wandb", "sync", *files], env=server.environment(tmp_path),
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert server.runs, done.stderr
@@ -290,7 +282,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.slow
 def test_what_a_killed_sitting_had_not_written_down_is_sent_by_the_next(tmp_path):
     folder = RunFolder(fabricated.make_run(tmp_path, "align", ("image",), ()))
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder.path)], env=ALONE, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder.path)], env=wandb_server.alone(), timeout=300, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     folder.metrics_file.unlink()
     metrics = MetricLog(folder.metrics_file)
@@ -304,6 +298,41 @@ def test_what_a_killed_sitting_had_not_written_down_is_sent_by_the_next(tmp_path
     dashboard.finish()
     run = synced(folder, tmp_path)
     assert [(row["step"], row["train/loss"]) for row in run.rows] == [(step, 1 / step) for step in range(1, 32)]
+
+
+ONLINE = """
+import sys
+from pathlib import Path
+from modalign.callbacks.wandb_dashboard import open_dashboard
+from modalign.config.schema import LoggerSettings
+from modalign.runs.folder import RunFolder
+from modalign.runs.metrics import Metric
+folder = RunFolder(Path(sys.argv[1]))
+start, end = map(int, sys.argv[2:])
+with open_dashboard(LoggerSettings(wandb=True), folder, folder.manifest()) as dashboard:
+    dashboard.begin([Metric(step, "train/loss", 1 / step) for step in range(1, start + 1)])
+    for step in range(start + 1, end + 1):
+        dashboard.log({"train/loss": 1 / step}, step)
+    if end < 20:
+        raise SystemExit(0)
+"""
+
+
+@pytest.mark.slow
+def test_online_a_resumed_run_sends_what_the_server_does_not_hold(tmp_path):
+    folder = RunFolder(fabricated.make_run(tmp_path, "align", ("image",), ()))
+    with wandb_server.WandbServer() as server:
+        for start, end in ((0, 13), (10, 20)):
+            done = subprocess.run(
+                [sys.executable, "-c", ONLINE, str(folder.path), str(start), str(end)],
+                env=server.environment(tmp_path), capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        (run,) = server.runs.values()
+    rows = [(row["step"], row["train/loss"]) for row in run.rows if "train/loss" in row]
+    assert rows == [(step, 1 / step) for step in range(1, 21)]
+    assert run.summary["score/text_loss"] == pytest.approx(0.1042)
+    assert not list(folder.path.glob("wandb/offline-run-*"))
 
 
 def test_without_a_login_the_way_out_is_named(tmp_path, monkeypatch):

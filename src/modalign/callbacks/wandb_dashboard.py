@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from modalign.callbacks.wandb_history import last_logged_step
+from modalign.callbacks.wandb_history import drop_empty, last_logged_step
 from modalign.callbacks.wandb_lineage import log_checkpoint, use_parent
 from modalign.callbacks.wandb_results import evaluation_values
 from modalign.config.schema import LoggerSettings
@@ -23,6 +23,7 @@ from modalign.runs.metrics import Metric
 from modalign.runs.redaction import redacted, redacted_words
 
 ID_FILE = "wandb-id"
+STEP_FILE = "wandb-step"  # the last step of the sittings that were ended: their files may be synced and gone
 BY_MODALITY = ("train/loss", "val/loss")
 _LONGEST_TAG = 64
 
@@ -44,7 +45,8 @@ class WandbDashboard:
         self.folder = folder
         self.consumed: Callable[[int], Mapping[str, int]] | None = None
         run_id = _run_id(folder)
-        held = last_logged_step(folder.path / "wandb", run_id)
+        drop_empty(folder.path / "wandb", run_id)
+        held = max(last_logged_step(folder.path / "wandb", run_id), _step_of_ended(folder))
         group = settings.group or experiment_of(manifest.command)
         try:
             self._run: Any = wandb.init(
@@ -64,6 +66,7 @@ class WandbDashboard:
             ) from None
         online = settings.mode == "online" and bool(self._run.resumed)
         self._held = self._run.step - 1 if online else held
+        self._last = self._held
         self._axes()
 
     def begin(self, rows: Sequence[Metric]) -> None:
@@ -80,12 +83,14 @@ class WandbDashboard:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Send values measured at an optimizer step; all values of one step make one row."""
         if step > self._held:
+            self._last = step
             samples = self.consumed(step) if self.consumed else {}
             self._run.log({**values, **{f"samples/{m}": n for m, n in samples.items()}, "step": step}, step=step)
 
     def results(self, manifest: Manifest) -> None:
         """Send what came of the run: samples with media, scores, ledger, router; its checkpoint and its parent."""
         step = max(manifest.steps, self._held) + 1
+        self._last = step
         with _staged_in(self.folder.path / "wandb"):
             self._run.log({**evaluation_values(self.folder.path), "step": manifest.steps}, step=step)
             use_parent(self._run, manifest)
@@ -94,6 +99,7 @@ class WandbDashboard:
     def finish(self, failed: bool = False) -> None:
         """End the W&B run; of one that failed or was stopped, W&B is told so."""
         self._run.finish(exit_code=1 if failed else 0)
+        write_atomic(self.folder.path / STEP_FILE, str(self._last).encode())
 
     def _axes(self) -> None:
         self._run.define_metric("step", hidden=True)
@@ -155,6 +161,11 @@ def config_of(manifest: Manifest) -> dict[str, Any]:
         "trains": [part["name"] for part in manifest.parts if part["trains"]],
     }  # fmt: skip
     return {**redacted(manifest.config), "run": told}
+
+
+def _step_of_ended(folder: RunFolder) -> int:
+    file = folder.path / STEP_FILE
+    return int(file.read_text()) if file.exists() else -1
 
 
 def _run_id(folder: RunFolder) -> str:

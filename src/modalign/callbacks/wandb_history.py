@@ -18,6 +18,13 @@ def last_logged_step(folder: Path, run_id: str) -> int:
     return max((step for file in files for step in steps_in(file.read_bytes())), default=-1)
 
 
+def drop_empty(folder: Path, run_id: str) -> None:
+    """Delete the files in which a killed process had not written anything yet: `wandb sync` stops at such a file."""
+    for file in Path(folder).glob(f"*run-*-{run_id}/run-{run_id}.wandb"):
+        if next(_records(file.read_bytes()), None) is None:
+            file.unlink()
+
+
 def steps_in(data: bytes) -> Iterator[int]:
     """The steps of the rows in the bytes of one file, as far as it was written."""
     from wandb.proto.wandb_internal_pb2 import Record

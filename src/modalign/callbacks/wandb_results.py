@@ -8,7 +8,7 @@ from typing import Any
 
 from modalign.callbacks.wandb_media import shown_medium
 from modalign.evaluation.ledger import Ledger
-from modalign.evaluation.metrics import is_exact_match
+from modalign.evaluation.report.samples import is_right
 from modalign.evaluation.report.source import RunRecord, ledger_of, read_ancestors, read_run
 from modalign.evaluation.scores import Results, ShownSample
 
@@ -58,8 +58,8 @@ def _samples(folder: Path, results: Results) -> dict[str, Any]:
 
 
 def _texts(sample: ShownSample) -> list[Any]:
-    right = is_exact_match(sample.generated, sample.reference) if sample.right is None else sample.right
-    return [sample.split, sample.key, sample.question or "", sample.reference, sample.generated, right]
+    texts = [sample.split, sample.key, sample.question or "", sample.reference, sample.generated]
+    return [*texts, is_right(sample)]
 
 
 def _ledger(ledger: Ledger) -> dict[str, Any]:

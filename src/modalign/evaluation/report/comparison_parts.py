@@ -10,7 +10,7 @@ from modalign.evaluation.report.charts import stacked_bars
 from modalign.evaluation.report.media import Medium, show
 from modalign.evaluation.report.page import folded, table, text
 from modalign.evaluation.report.phrases import METRIC_NAMES, SPLIT_NAMES, count, score_interval, score_value
-from modalign.evaluation.report.samples import marked
+from modalign.evaluation.report.samples import is_right, marked
 from modalign.evaluation.report.source import RunRecord
 from modalign.evaluation.scores import ShownSample
 
@@ -127,11 +127,15 @@ def _card(runs: Runs, found: Mapping[str, ShownSample]) -> str:
     )
     rows = [("asked", text(sample.question))] if sample.question else []
     rows.append(("reference", text(sample.reference)))
-    rows += [(text(run), marked(one.generated, one.reference) or "<em>nothing</em>") for run, one in found.items()]
+    rows += [(text(run), _said(one) or "<em>nothing</em>") for run, one in found.items()]
     listing = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in rows)
     split = SPLIT_NAMES.get(sample.split, sample.split)
     footer = f"<footer><span>{text(split)}, {text(sample.key)}</span></footer>"
     return f'<article class="card"><div class="media">{media}</div><dl>{listing}</dl>{footer}</article>'
+
+
+def _said(sample: ShownSample) -> str:
+    return text(sample.generated) if is_right(sample) else marked(sample.generated, sample.reference)
 
 
 def _mean_distance(run: RunRecord) -> str:

@@ -35,7 +35,7 @@ def sample_card(folder: Path, sample: ShownSample) -> str:
         for name, file in sample.media.items()
     )
     rows = [("asked", text(sample.question))] if sample.question else []
-    said = text(sample.generated) if _is_right(sample) else marked(sample.generated, sample.reference)
+    said = text(sample.generated) if is_right(sample) else marked(sample.generated, sample.reference)
     rows += [("reference", text(sample.reference)), ("generated", said)]
     listing = "".join(f"<dt>{name}</dt><dd>{value or '<em>nothing</em>'}</dd>" for name, value in rows)
     split = SPLIT_NAMES.get(sample.split, sample.split)
@@ -57,12 +57,13 @@ def marked(generated: str, reference: str) -> str:
     return " ".join(text(p) if i in shared or not said[i] else f"<mark>{text(p)}</mark>" for i, p in enumerate(pieces))
 
 
-def _is_right(sample: ShownSample) -> bool:
+def is_right(sample: ShownSample) -> bool:
+    """The evaluation's own verdict, or else whether the texts are equal after normalisation."""
     return is_exact_match(sample.generated, sample.reference) if sample.right is None else sample.right
 
 
 def _verdict(sample: ShownSample) -> str:
-    if _is_right(sample):
+    if is_right(sample):
         same = is_exact_match(sample.generated, sample.reference)
         words = "right" if same else "right, in other words"
         return f'<strong class="good">✓ {words}</strong>'
