@@ -75,11 +75,11 @@ class PhaseRun:
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
                 manifest = self._manifest(model, plan, copied)
                 self._write(manifest)
-                dashboard = self._dashboard(manifest, stack)
                 if self.stage.backbone is None and self.ranks.first:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
                 with self.ranks.telling():
+                    dashboard = self._dashboard(manifest, stack)
                     untaught = self.ranks.of_first(lambda: self._before(model, time))
                     self._train(manifest, module, data, time, dashboard)
                     self.ranks.together(lambda: prove(manifest, module, before))
