@@ -112,3 +112,17 @@ def test_the_ledger_as_data_holds_the_matrix_and_the_summary():
     assert data["values"][0] == [0.95, 0.30, None]
     assert data["worst_forgetting"][:2] == ["audio", "instruct all"]
     assert data["text_loss"] == [0.10, 0.10, 0.10, 0.11]
+
+
+@pytest.mark.parametrize(
+    ("run", "label"),
+    [
+        ("align-audio-1a2b3c4d", "audio"),
+        ("align-depth+imu-1a2b3c4d", "depth+imu"),
+        ("instruct-a+b+c+d+e+f+g+h-1a2b", "instruct"),
+    ],
+)
+def test_a_row_is_named_by_what_its_phase_added(run, label):
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(ledger_table(build_ledger([(run, ["audio"], results(audio=0.5))])))
+    assert f"│ {label} " in console.export_text()

@@ -8,6 +8,7 @@ from rich.text import Text
 from modalign.evaluation.ledger import Ledger
 
 NOTABLE_FALL = 0.02
+LONGEST_LABEL = 14
 
 
 def ledger_table(ledger: Ledger) -> Table:
@@ -16,13 +17,13 @@ def ledger_table(ledger: Ledger) -> Table:
     In brackets: what a modality scored before its own phase began, its parts at their start values.
     """
     table = Table(title=f"{ledger.metric.replace('_', ' ')} on {ledger.split}, % (change since its own phase, points)")
-    table.add_column("after phase")
+    table.add_column("after phase", no_wrap=True, min_width=8)
     for modality in ledger.modalities:
         table.add_column(modality, justify="right")
     table.add_column("text loss", justify="right")
     for phase, name in enumerate(ledger.phases):
         cells = [_cell(ledger, phase, modality) for modality in ledger.modalities]
-        table.add_row(name, *cells, _text_cell(ledger, phase))
+        table.add_row(_label(name), *cells, _text_cell(ledger, phase))
     table.caption = summary_line(ledger)
     return table
 
@@ -42,6 +43,13 @@ def summary_line(ledger: Ledger) -> str:
     if forward is not None:
         line += f"; forward transfer {100 * forward:+.1f} points"
     return line
+
+
+def _label(run: str) -> str:
+    """What tells a phase's row from the others: its modalities, or its stage where they are many."""
+    stage, _, rest = run.partition("-")
+    modalities = rest.rpartition("-")[0] or rest
+    return modalities if 0 < len(modalities) <= LONGEST_LABEL else stage
 
 
 def _cell(ledger: Ledger, phase: int, modality: str) -> Text:
