@@ -33,7 +33,13 @@ def test_a_page_can_be_typed_from_top_to_bottom(page, reader):
 def test_the_tutorials_can_be_followed_to_their_results(reader):
     """One reader, one folder, all trained at debug size: the demonstration, own data, a ninth sense, the report."""
     reader.train = load_train().main
-    for page in ("README.md", "docs/align-your-own-data.md", "docs/add-a-modality.md", "docs/read-the-report.md"):
+    for page in (
+        "README.md",
+        "docs/align-your-own-data.md",
+        "docs/add-a-modality.md",
+        "docs/read-the-report.md",
+        "docs/spot-check.md",
+    ):
         reader.follow(ROOT / page)
     runs = {path.name.rsplit("-", 1)[0] for path in Path("runs").glob("align-*")}
     assert runs >= {"align-image", "align-audio", "align-imu", "align-radar", "align-sonar"}

@@ -28,9 +28,11 @@ VERBS = {
     "ledger": "print a curriculum's matrix of phases by modalities",
     "report": "write the report of a run or a curriculum again",
     "ablate": "run studies: arms of a few differing settings, paired seeds, compared with intervals",
-    "compare": "put two runs side by side: settings that differ, and scores",
+    "inspect": "train one optimizer step of a run again, show what it saw and prove its bits",
+    "compare": "put two runs side by side: settings, data, parts that trained, scores with intervals",
     "page": "put any number of runs on one HTML page with pictures",
     "wandb-report": "build the W&B workspace or report of an experiment",
+    "check": "check a finished curriculum or run against its declaration",
     "convert": "read a released OneLLM checkpoint into our parts, or write it back",
     "ship-backbones": "train the embedded backbones and put them into the package",
 }

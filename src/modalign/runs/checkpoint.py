@@ -20,7 +20,7 @@ from torch import Tensor
 from modalign.errors import ModalignError, unknown_name
 from modalign.runs import sealed
 from modalign.runs.files import make_folder, sync_folder, telling_errors, write_synced
-from modalign.runs.sealed import checkpoint_digest, list_checkpoints, newest_valid, prune, verify_checkpoint
+from modalign.runs.sealed import STATE, checkpoint_digest, list_checkpoints, newest_valid, prune, verify_checkpoint
 
 __all__ = [
     "Checkpoint",
@@ -34,7 +34,6 @@ __all__ = [
     "verify_checkpoint",
 ]
 
-STATE = "state.pt"
 MAX_FILE_BYTES = 4 << 30
 PLAIN = (str, bytes, int, float, bool, type(None), torch.dtype, torch.Size)
 

@@ -75,6 +75,15 @@ def lineage(folder: Path, full: bool = False) -> list[Ancestor]:
     return chain[::-1]
 
 
+def parent_of(folder: Path, manifest: Manifest) -> Path | None:
+    """The folder of a run's parent, proved by digest to be the one it was trained on; None where it has none."""
+    if manifest.parent is None:
+        return None
+    path = _locate(Path(folder), manifest.parent)
+    _visit(path, manifest.parent, manifest.name, full=False)
+    return path
+
+
 def assemble(folder: Path) -> dict[str, Path]:
     """For each part that the run in `folder` or a parent trained, the checkpoint that holds its latest values."""
     holders: dict[str, Path] = {}

@@ -27,12 +27,16 @@ class PhaseRecord:
 
 @dataclass(slots=True)
 class CurriculumRecord:
-    """The contents of curriculum.json; `status` is `running`, `finished` or, with a `reason`, `stopped` at its gate."""
+    """The contents of curriculum.json; `status` is `running`, `finished` or, with a `reason`, `stopped` at its gate.
+
+    `declared` holds the identities of all phases that the command was to make, in order (none before this was noted).
+    """
 
     name: str
     phases: list[PhaseRecord] = field(default_factory=list)
     status: str = "running"
     reason: str | None = None
+    declared: list[str] = field(default_factory=list)
 
     def add(self, folder: Path, run: Path, stage: str, new: tuple[str, ...], seen: tuple[str, ...]) -> None:
         """Note a phase's run for the record in `folder`; a run that is noted already is not noted twice."""
@@ -63,7 +67,8 @@ def read_record(folder: Path) -> CurriculumRecord:
     try:
         values = json.loads(path.read_bytes())
         phases = [PhaseRecord(**phase) for phase in values["phases"]]
-        return CurriculumRecord(values["name"], phases, values["status"], values.get("reason"))
+        declared = list(values.get("declared", []))
+        return CurriculumRecord(values["name"], phases, values["status"], values.get("reason"), declared)
     except (FileNotFoundError, NotADirectoryError):
         raise ModalignError(f"{folder} holds no curriculum: there is no {FILE} in it") from None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -16,6 +16,7 @@ from modalign.runs.identity import canonical
 
 FORMAT = 1
 SEAL = "digests.json"
+STATE = "state.pt"
 UNFINISHED = ".unfinished-"
 CHUNK_BYTES = 1 << 22
 

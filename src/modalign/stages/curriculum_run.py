@@ -62,6 +62,7 @@ def _run_phases(
     ranks.together(lambda: rehearse_data(sources, missing))
     measure = Measure(sources)
     record = CurriculumRecord(settings.curriculum.name)
+    record.declared = [spec.identity for spec in specs if settings.stages[spec.stage].backbone is None]
     place = record_folder(runs, settings.curriculum.name, [spec.identity for spec in specs])
     chain: list[tuple[Path, Sequence[str]]] = []
     for number, spec in enumerate(specs, 1):

@@ -106,7 +106,7 @@ class Engine:
         self, data: CurriculumData, metrics: MetricLog, dashboard: WandbDashboard | None, checkpoints: StepCheckpoints
     ) -> list[pl.Callback]:
         """What watches the training, in the order in which it is called; every process has those that talk."""
-        names = {n: self._label(n) for n in self.spec.recipes}
+        names = self.source_names()
         writer = MetricsWriter(metrics, self.settings.trainer.log_every, names, dashboard, self.ranks)
         callbacks: list[pl.Callback] = [writer]
         if self.settings.evaluation.validation_every:
@@ -122,6 +122,10 @@ class Engine:
             watchdog = Watchdog(self.ranks, timeout_s, lambda n: names[data.schedule.at(n)[0]], self._give_up)
             callbacks = [watchdog, *callbacks, watchdog.last]
         return callbacks
+
+    def source_names(self) -> dict[str, str]:
+        """What the losses of each recipe are logged as: the senses that it carries."""
+        return {n: self._label(n) for n in self.spec.recipes}
 
     def _give_up(self, verdict: str) -> None:
         """Write down why a run that hangs was ended; nothing else of this process moves any more."""
