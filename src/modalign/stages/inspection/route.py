@@ -55,11 +55,10 @@ def find_route(run: Path, step: int, prove: bool = False, from_start: bool = Fal
         )
     before = [number for number, path in whole.items() if number < step and STATE in read_seal(path)["files"]]
     first = 0 if from_start or not before else max(before)
-    logged = [row.step for row in rows if row.step >= step and row.name == LOSS]
-    later = [number for number in whole if number >= step]
-    last = max([step, *([min(logged)] if logged else []), *([min(later)] if prove and later else [])])
-    target = whole[min(later)] if later and min(later) <= last else None
-    return Route(run, manifest, step, whole[first] if first else None, first, last, rows, target)
+    last = min((row.step for row in rows if row.step >= step and row.name == LOSS), default=step)
+    if prove and (saved := [n for n in whole if n >= last] or [n for n in whole if n >= step]):
+        last = min(saved)
+    return Route(run, manifest, step, whole[first] if first else None, first, last, rows, whole.get(last))
 
 
 def _whole_checkpoints(run: Path) -> dict[int, Path]:
