@@ -26,7 +26,7 @@ def test_a_step_is_shown_and_its_bits_are_proved(modalign, tiny_runs, tmp_path):
     assert said.code == 0, said.out + said.err
     assert "step 2 of 8: no checkpoint before it is kept" in said.out
     assert "]«" in said.out
-    assert "projectors.upm.ports.video" in said.out
+    assert "projectors.upm.experts.0" in said.out
     assert "tensors are equal to the bit" in said.out
     assert said.out.rstrip().endswith("the bits are the run's")
     seen = json.loads((tmp_path / "seen.json").read_text())
@@ -134,5 +134,6 @@ def test_a_phase_that_is_missing_or_was_not_declared_is_found(modalign, copy):
     record.declared = record.declared[1:2]
     write_record(folder, record)
     assert "not declared: " in faulty(modalign, folder)["complete"]
+    name = copy.instruct.name
     shutil.rmtree(copy.instruct)
-    assert f"gone: ../{copy.instruct.name}" in faulty(modalign, folder)["finished"]
+    assert f"gone: ../{name}" in faulty(modalign, folder)["finished"]
