@@ -50,7 +50,7 @@ backbones: $(STAMP) ## Make the shipped embedded backbones again (about a quarte
 	$(BIN)/python -m modalign.cli.main ship-backbones
 
 ablations-quick: $(STAMP) ## Run the quick arms of every study with three seeds (under 3 hours on two cores), and compare
-	$(BIN)/modalign ablate --set quick
+	$(BIN)/modalign ablate --set quick --processes 2
 
 ablations: $(STAMP) ## Run all arms of every study with five seeds; goes on where it was stopped
 	$(BIN)/modalign ablate --set full

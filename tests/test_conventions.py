@@ -70,7 +70,7 @@ WITHOUT_TORCH = {
     "cache benchmark",
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing "
     "redaction",
-    "cli": "arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs",
+    "cli": "arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs ablate_beside",
 }
 
 

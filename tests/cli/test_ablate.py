@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from modalign.cli import ablate_jobs
-from modalign.cli.ablate_jobs import make_missing, plan_job
+from modalign.cli.ablate_jobs import make_missing, plan_jobs
 from modalign.cli.main import main
 from modalign.config.study import commands_of, load_study
 from modalign.runs.folder import RunFolder
@@ -110,7 +110,7 @@ def fails(*_):
 def test_a_run_that_another_process_writes_is_left_and_looked_at_again(finished, monkeypatch):
     folder, words = finished
     study = load_study(folder)
-    jobs = [plan_job(c) for c in commands_of("replay", study, ["balanced", "none"], [7], tuple(words[2:]))]
+    jobs = plan_jobs(commands_of("replay", study, ["balanced", "none"], [7], tuple(words[2:])))
     taken = RunFolder(jobs[1].missing()[-1][1].path)
     made, said = [], []
     monkeypatch.setattr(ablate_jobs, "_make", lambda job, _: made.append(job.command.arm))

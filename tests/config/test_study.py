@@ -1,13 +1,18 @@
 """The file of a study, the commands that it stands for, and the backbones that all of its runs stand on."""
 
+from pathlib import Path
+
 import pytest
 
+from modalign.cli.ablate_jobs import plan_jobs
 from modalign.config.compose import compose_settings
 from modalign.config.places import shipped_runs
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner
-from modalign.config.study import Study, commands_of
+from modalign.config.study import Study, commands_of, load_study, studies_of
 from modalign.errors import ModalignError
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def planned(*overrides):
@@ -16,14 +21,14 @@ def planned(*overrides):
 
 
 def study(**changes):
-    given = {"title": "One or two", "base": ["stage=align"], "baseline": "one", "arms": {"one": [], "two": ["seed=1"]}}
+    given = {"title": "One or two", "base": ["stage=align"], "baseline": "one", "arms": {"one": [], "two": ["a=1"]}}
     return Study.model_validate(given | changes)
 
 
 def test_every_arm_is_run_with_a_seed_before_any_is_with_the_next():
     commands = commands_of("numbers", study(), ("one", "two"), (0, 5), ("world=tiny",))
     assert [(c.arm, c.seed) for c in commands] == [("one", 0), ("two", 0), ("one", 5), ("two", 5)]
-    assert commands[-1].overrides == ("stage=align", "seed=1", "seed=5", "world=tiny")
+    assert commands[-1].overrides == ("stage=align", "a=1", "seed=5", "world=tiny")
 
 
 def test_an_arm_of_several_parts_is_as_many_commands():
@@ -57,3 +62,41 @@ def test_a_first_phase_is_the_same_run_under_every_rule_of_replay():
     chains = [[s for s in planned("stage=align", groups, *rule) if s.new] for rule in rules]
     assert len({chain[0].identity for chain in chains}) == 1
     assert len({chain[1].identity for chain in chains}) == 3
+
+
+def test_a_seed_is_no_setting_of_an_arm():
+    with pytest.raises(ValueError, match="all arms have the same seeds"):
+        study(arms={"one": [], "two": ["seed=1"]})
+
+
+@pytest.mark.parametrize("name", studies_of(EXPERIMENTS))
+def test_the_baseline_of_a_shipped_study_is_a_command_that_can_be_planned(name):
+    shipped = load_study(EXPERIMENTS / name)
+    (command, *_) = commands_of(name, shipped, (shipped.baseline,), (1,), ())
+    assert planned(*command.overrides)
+    page = (EXPERIMENTS / name / "README.md").read_text()
+    assert all(word in page for word in ("**Question.**", "**Prediction**", "<!-- result -->", "**Verdict.**"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", studies_of(EXPERIMENTS))
+def test_every_arm_of_a_shipped_study_makes_runs_of_its_own(name):
+    shipped = load_study(EXPERIMENTS / name)
+    jobs = plan_jobs(commands_of(name, shipped, tuple(shipped.arms), (1,), ()))
+    assert len({job.specs[-1].identity for job in jobs}) == len(jobs)
+
+
+def test_fewer_training_samples_of_one_recipe_leave_the_runs_before_it_alone():
+    order = ["stage=align", "curriculum.groups=[[image],[imu]]"]
+    whole, few = planned(*order), planned(*order, "+data.train_samples.world_imu=30")
+    assert [a.identity == b.identity for a, b in zip(whole, few, strict=True)] == [True, True, True, False]
+    assert few[-1].steps == whole[-1].steps
+    settings, _ = compose_settings([*order, "+data.train_samples.world_imu=30"])
+    book = RecipeBook(settings)
+    assert book.num_samples("world_imu", "train") == 30
+    assert book.num_samples("world_imu", "test") == 320
+
+
+def test_a_stream_cannot_be_cut_short():
+    with pytest.raises(ModalignError, match="a stream is read as it comes"):
+        planned("+data.train_samples.world_imu=30", "data.reader=webdataset")

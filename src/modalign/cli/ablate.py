@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_job, runs_to_make
+from modalign.cli.ablate_beside import beside
+from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, runs_to_make
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, settings_only
 from modalign.cli.terminal import print_table, say
@@ -51,9 +53,12 @@ def run(arguments: Sequence[str]) -> int:
     failed: list[str] = []
     if not options.report_only and next(runs_to_make(jobs), None) is not None:
         prepare_environment()
-        with stoppable("trainer=slurm" in arguments):
-            failed = make_missing(jobs, say)
-    for one in asked:
+        number, count = options.worker or (0, options.processes)
+        begin = len(jobs) * number // count  # each begins elsewhere, so that none has to wait for another at once
+        with stoppable("trainer=slurm" in arguments), beside(arguments, count if number == 0 else 1) as others:
+            failed = make_missing([*jobs[begin:], *jobs[:begin]], say)
+        failed += others
+    for one in asked if options.worker is None else ():
         _write(one, options.out)
     if failed:
         say(f"{len(failed)} of {len(jobs)} commands failed:")
@@ -71,11 +76,19 @@ def _parser() -> VerbParser:
     parser.add_argument("--seeds", metavar="0,1,2", help="these instead")
     parser.add_argument("--arms", metavar="A,B", help="these instead (with the baseline)")
     parser.add_argument("--list", action="store_true", help="print the runs and how long they may take, make nothing")
+    parser.add_argument("--processes", metavar="N", type=int, default=1, help="so many at once, with a share of the "
+                        "cores each: for a model that is too small for several cores")  # fmt: skip
+    parser.add_argument("--worker", type=_worker, help=argparse.SUPPRESS)
     parser.add_argument("--report-only", action="store_true", help="compare what is finished, make nothing")
     parser.add_argument("--folder", metavar="DIR", type=Path, default=Path("experiments"), help="where studies lie")
     parser.add_argument("--out", metavar="DIR", type=Path, help="write the results below DIR, leave the study's alone")
     parser.add_argument("--config-dir", metavar="DIR", type=Path, help="a folder of own YAML files, as in conf/")
     return parser
+
+
+def _worker(given: str) -> tuple[int, int]:
+    number, _, count = given.partition("/")
+    return int(number), int(count)
 
 
 def _names(options: argparse.Namespace) -> list[str]:
@@ -97,8 +110,15 @@ def _plan(name: str, options: argparse.Namespace) -> Asked:
         arms = tuple(dict.fromkeys((study.baseline, *chosen)))
     seeds = _seeds(options.seeds) if options.seeds else SEEDS[options.set]
     extra = tuple(settings_only([word for word in options.words if "=" in word]))
+    if any(word.startswith("seed=") for word in extra):
+        raise ModalignError("'seed' is no setting here: give all seeds with --seeds, as in --seeds 0,1,2")
+    count = options.processes if options.worker is None else options.worker[1]
+    if count < 1:
+        raise ModalignError(f"--processes {count}: give a number from 1")
+    if count > 1 and not any(word.startswith("trainer.threads=") for word in extra):
+        extra += (f"trainer.threads={max(1, (os.cpu_count() or 1) // count)}",)
     commands = commands_of(folder.name, study, arms, seeds, extra)
-    return Asked(folder.name, folder, study, arms, tuple(plan_job(c, options.config_dir) for c in commands))
+    return Asked(folder.name, folder, study, arms, tuple(plan_jobs(commands, options.config_dir)))
 
 
 def _seeds(given: str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from modalign.evaluation.scores import read_results
 from modalign.evaluation.study_result import Outcome, Phase
 from modalign.runs.checks import finished_run
 from modalign.runs.finished import locate
-from modalign.runs.folder import RunFolder
+from modalign.runs.folder import FolderTaken, RunFolder
 from modalign.runs.interrupt import Interrupted
 from modalign.runs.manifest import read_manifest
 
@@ -55,13 +55,24 @@ class Job:
         )  # fmt: skip
 
 
-def plan_job(command: Command, config_dir: Path | None = None) -> Job:
-    """The runs of a command; an error in its settings says which arm it is of."""
-    try:
-        settings, plain = compose_settings(command.overrides, config_dir)
-        return Job(command, settings, plain, tuple(Planner(settings, RecipeBook(settings)).plan()))
-    except ModalignError as error:
-        raise ModalignError(f"{command}: {error}") from None
+def plan_jobs(commands: Sequence[Command], config_dir: Path | None = None) -> list[Job]:
+    """The runs of each command; an error in its settings says which arm it is of.
+
+    Composing is what costs here (half a second): commands that differ in the seed alone share it.
+    """
+    composed: dict[Any, tuple[Settings, dict[str, Any]]] = {}
+    jobs = []
+    for command in commands:
+        try:
+            key = command.overrides if any("${seed}" in word for word in command.overrides) else command.without_seed
+            if key not in composed:
+                composed[key] = compose_settings(command.overrides, config_dir)
+            settings, plain = composed[key]
+            settings, plain = settings.model_copy(update={"seed": command.seed}), plain | {"seed": command.seed}
+            jobs.append(Job(command, settings, plain, tuple(Planner(settings, RecipeBook(settings)).plan())))
+        except ModalignError as error:
+            raise ModalignError(f"{command}: {error}") from None
+    return jobs
 
 
 def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float = WAIT_S) -> list[str]:
@@ -75,11 +86,14 @@ def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float 
         held = []
         for job in todo:
             missing = job.missing()
-            if any(folder.is_locked() for _, folder in missing):
+            try:
+                if any(folder.is_locked() for _, folder in missing):
+                    held.append(job)
+                elif missing and (reason := _make(job, say)) is not None:
+                    failed.append(f"{job.command}: {reason}")
+                    warn(f"error: {failed[-1]}")
+            except FolderTaken:
                 held.append(job)
-            elif missing and (reason := _make(job, say)) is not None:
-                failed.append(f"{job.command}: {reason}")
-                warn(f"error: {failed[-1]}")
         if len(held) == len(todo):
             say(f"{len(held)} commands wait for runs that other processes are making")
             time.sleep(wait_s)
@@ -119,7 +133,7 @@ def _make(job: Job, say: Callable[[str], None]) -> str | None:
     say(f"{job.command}: train.py {' '.join(job.command.overrides)}")
     try:
         run_all(job.specs, job.settings, job.plain, ["train.py", *job.command.overrides])
-    except Interrupted:
+    except (Interrupted, FolderTaken):
         raise
     except Exception as error:
         return str(error) or type(error).__name__

@@ -83,6 +83,10 @@ class Study(Strict):
         for name in (self.baseline, *self.quick, *drawn):
             if name not in self.arms:
                 raise ValueError(f"'{name}' is no arm: there are {', '.join(self.arms)}")
+        settings = [*self.base, *(word for arm in self.arms.values() for part in arm.parts for word in part)]
+        settings += [word for arm in self.arms.values() for word in arm.settings]
+        if any(word.startswith("seed=") for word in settings):
+            raise ValueError("'seed' is no setting of an arm: all arms have the same seeds (--seeds)")
         return self
 
 
@@ -95,6 +99,11 @@ class Command:
     part: int
     seed: int
     overrides: Overrides
+
+    @property
+    def without_seed(self) -> Overrides:
+        """The overrides that commands of other seeds share."""
+        return tuple(word for word in self.overrides if word != f"seed={self.seed}")
 
     def __str__(self) -> str:
         return f"{self.study}, arm {self.arm}, seed {self.seed}"

@@ -18,6 +18,10 @@ from modalign.runs.manifest import Manifest, find_manifest
 _held: set[Path] = set()
 
 
+class FolderTaken(ModalignError):
+    """Another writer holds the run's folder."""
+
+
 class RunFolder:
     """The run at `path`; nothing is made until `prepare` or `lock`."""
 
@@ -106,8 +110,8 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 stale.unlink()
 
-    def _taken(self, holder: str) -> ModalignError:
-        return ModalignError(
+    def _taken(self, holder: str) -> FolderTaken:
+        return FolderTaken(
             f"run folder {self.path} is being written by {holder}: wait for it or stop it, or start another beside it "
             f"with fresh=true"
         )

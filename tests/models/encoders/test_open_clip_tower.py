@@ -129,3 +129,18 @@ def test_a_file_of_another_clip_is_told_in_one_line(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "clip.safetensors").read_bytes()[:200])
     with pytest.raises(ModalignError, match=r"cannot load the encoder '.*cut\.safetensors'"):
         OpenClipTower({"embed_dim": 8, "vision_cfg": VISION}, str(tmp_path / "cut.safetensors"))
+
+
+def test_a_tower_with_a_seed_is_the_same_in_every_run_and_leaves_other_draws_alone():
+    """One that never trains is in no checkpoint: a later phase has to draw the same one, whatever it built before."""
+    towers = []
+    for before in (0, 5):
+        torch.manual_seed(1)
+        torch.randn(before)
+        towers.append(OpenClipTower({"embed_dim": 8, "vision_cfg": VISION}, seed=3).state_dict())
+    assert all(torch.equal(tensor, towers[1][name]) for name, tensor in towers[0].items())
+    torch.manual_seed(2)
+    undisturbed = torch.randn(4)
+    torch.manual_seed(2)
+    OpenClipTower({"embed_dim": 8, "vision_cfg": VISION}, seed=3)
+    assert torch.equal(torch.randn(4), undisturbed)
