@@ -47,11 +47,11 @@ class Outcome:
         """By modality, the last caption score on test minus the one after the phase that taught it."""
         changes: dict[str, float] = {}
         for chain in self.chains:
-            for number, phase in enumerate(chain[:-1]):
+            for phase in chain[:-1]:
                 for modality in phase.new:
                     name = (modality, "caption", "test", "attribute_accuracy")
                     then, now = phase.results.find(*name), chain[-1].results.find(*name)
-                    if then is not None and now is not None and number < len(chain) - 1:
+                    if then is not None and now is not None:
                         changes[modality] = now.value - then.value
         return changes
 
