@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -81,7 +83,9 @@ def test_a_finished_study_is_found_again_and_nothing_is_made(finished, monkeypat
     before = (folder / "result.json").read_bytes()
     monkeypatch.setattr(ablate_jobs, "_make", lambda *_: pytest.fail("a finished run was made again"))
     assert main(["ablate", "replay", "--seeds", "0", *words]) == 0
-    assert "2 of 2" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 of 2" in told
+    assert "assumed" not in told
     assert (folder / "result.json").read_bytes() == before
 
 
@@ -148,3 +152,23 @@ def test_a_wrong_setting_of_an_arm_names_the_arm(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "replay, arm none, seed 0: " in told
     assert "did you mean 'replay'" in told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_two_processes_share_the_runs_of_a_study(tmp_path, tiny_runs):
+    folder = write_study(tmp_path)
+    where = [
+        "--folder",
+        str(tmp_path / "experiments"),
+        f"paths.runs={tmp_path / 'runs'}",
+        f"paths.data={tiny_runs.data}",
+    ]
+    words = ["ablate", "replay", "--seeds", "0,1", "--processes", "2", *where]
+    done = subprocess.run(
+        [sys.executable, "-m", "modalign.cli.main", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [arm["seeds"] for arm in result_of(folder)["arms"]] == [[0, 1], [0, 1]]
+    assert len(list((tmp_path / "runs").glob("align-image-*"))) == 2
+    assert len(list((tmp_path / "runs").glob("align-video-*"))) == 4

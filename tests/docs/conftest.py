@@ -207,7 +207,7 @@ class Reader:
         options = ablate._parser().parse(arguments)
         for name in (word for word in options.words if "=" not in word):
             found = load_study(find_study(name, ROOT / "experiments"))
-            assert set(options.arms.split(",") if options.arms else ()) <= set(found.arms)
+            assert set(options.arm or ()) <= set(found.arms)
 
     def lay_out_raw(self, arguments: list[str]) -> None:
         """Put a miniature of a published dataset, and a small model, where a command names their folders."""

@@ -46,13 +46,13 @@ def test_seeds_that_disagree_widen_the_interval():
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
-    """Items of one seed, true difference 0.2: of 100 intervals between 88 and 100 hold it."""
+    """Items of one seed, true difference 0.2: of 40 intervals at least 34 hold it."""
     held = 0
-    for number in range(100):
+    for number in range(40):
         arm, base = {0: {"image": drawn(2 * number, 0.7)}}, {0: {"image": drawn(2 * number + 1, 0.5)}}
         found = difference(arm, base, ["image"])
         held += found.low <= 0.2 <= found.high
-    assert 88 <= held <= 100
+    assert 34 <= held < 40
 
 
 def test_only_seeds_that_both_arms_have_are_compared():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modalign.cli.ablate_beside import beside
-from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, runs_to_make
+from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, runs_to_make, speed_of
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, settings_only
 from modalign.cli.terminal import print_table, say
@@ -26,9 +26,6 @@ EXAMPLES = (
     "modalign ablate replay --report-only",
 )
 SEEDS = {"quick": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
-# Where no run is there to measure the speed of this machine by: two cores, the embedded model, 32 samples a step.
-ASSUMED_S_A_STEP = 0.2
-ASSUMED_S_A_RUN = 12.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,7 @@ class Asked:
     study: Study
     arms: tuple[str, ...]
     jobs: tuple[Job, ...]
+    processes: int = 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -74,7 +72,9 @@ def _parser() -> VerbParser:
     parser.add_argument("--set", choices=sorted(SEEDS), default="full", help="quick: each study's quick arms, 3 seeds; "
                         "full: all arms, 5 seeds")  # fmt: skip
     parser.add_argument("--seeds", metavar="0,1,2", help="these instead")
-    parser.add_argument("--arms", metavar="A,B", help="these instead (with the baseline)")
+    parser.add_argument(
+        "--arm", metavar="NAME", action="append", help="this arm instead (and the baseline); repeatable"
+    )
     parser.add_argument("--list", action="store_true", help="print the runs and how long they may take, make nothing")
     parser.add_argument("--processes", metavar="N", type=int, default=1, help="so many at once, with a share of the "
                         "cores each: for a model that is too small for several cores")  # fmt: skip
@@ -105,9 +105,8 @@ def _plan(name: str, options: argparse.Namespace) -> Asked:
     arms = tuple(study.arms)
     if options.set == "quick" and study.quick:
         arms = tuple(arm for arm in arms if arm in (study.baseline, *study.quick))
-    if options.arms:
-        chosen = [arm.strip() for arm in options.arms.split(",")]
-        arms = tuple(dict.fromkeys((study.baseline, *chosen)))
+    if options.arm:
+        arms = tuple(dict.fromkeys((study.baseline, *options.arm)))
     seeds = _seeds(options.seeds) if options.seeds else SEEDS[options.set]
     extra = tuple(settings_only([word for word in options.words if "=" in word]))
     if any(word.startswith("seed=") for word in extra):
@@ -118,7 +117,7 @@ def _plan(name: str, options: argparse.Namespace) -> Asked:
     if count > 1 and not any(word.startswith("trainer.threads=") for word in extra):
         extra += (f"trainer.threads={max(1, (os.cpu_count() or 1) // count)}",)
     commands = commands_of(folder.name, study, arms, seeds, extra)
-    return Asked(folder.name, folder, study, arms, tuple(plan_jobs(commands, options.config_dir)))
+    return Asked(folder.name, folder, study, arms, tuple(plan_jobs(commands, options.config_dir)), count)
 
 
 def _seeds(given: str) -> tuple[int, ...]:
@@ -132,10 +131,11 @@ def _tell_estimate(asked: Sequence[Asked]) -> None:
     rows = []
     counted: set[str] = set()
     total = 0.0
+    speed = speed_of([job for one in asked for job in one.jobs])
     for one in asked:
         fresh = [spec for spec in runs_to_make(one.jobs) if spec.identity not in counted]
         counted |= {spec.identity for spec in fresh}
-        seconds = sum(spec.steps * ASSUMED_S_A_STEP + ASSUMED_S_A_RUN for spec in fresh)
+        seconds = sum(spec.steps * speed.s_a_step + speed.s_a_run for spec in fresh) / one.processes
         total += seconds
         done = sum(not job.missing() for job in one.jobs)
         rows.append([one.name, str(len(one.arms)), f"{done} of {len(one.jobs)}", str(len(fresh)),
@@ -143,7 +143,9 @@ def _tell_estimate(asked: Sequence[Asked]) -> None:
     header = ("study", "arms", "commands finished", "runs to make", "steps", "estimate")
     print_table(header, rows, numbers=(1, 2, 3, 4, 5))
     if counted:
-        say(f"about {_hours(total)} at {ASSUMED_S_A_STEP} s a step and {ASSUMED_S_A_RUN:.0f} s a run, as on two cores")
+        say(
+            f"about {_hours(total)} at {speed.s_a_step:.2f} s a step and {speed.s_a_run:.0f} s a run ({speed.known_by})"
+        )
 
 
 def _hours(seconds: float) -> str:

@@ -25,6 +25,9 @@ from modalign.runs.interrupt import Interrupted
 from modalign.runs.manifest import read_manifest
 
 WAIT_S = 20.0
+# Where no finished run tells: two cores, the embedded model, 32 samples a step.
+ASSUMED_S_A_STEP = 0.2
+ASSUMED_S_A_RUN = 12.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,31 @@ def runs_to_make(jobs: Sequence[Job]) -> Iterator[RunSpec]:
             if spec.identity not in seen:
                 seen.add(spec.identity)
                 yield spec
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds that training takes a step, and that a run takes besides; `known_by` says from where."""
+
+    s_a_step: float = ASSUMED_S_A_STEP
+    s_a_run: float = ASSUMED_S_A_RUN
+    known_by: str = "assumed, for two cores"
+
+
+def speed_of(jobs: Sequence[Job]) -> Speed:
+    """How long the finished runs among those of the jobs took, per process; assumed where none is there."""
+    found = {
+        folder.path: read_manifest(folder.path)
+        for job in jobs
+        for spec, folder in job.folders()
+        if job.settings.stages[spec.stage].backbone is None and folder.status() == "finished"
+    }
+    steps = sum(manifest.steps for manifest in found.values())
+    if not steps:
+        return Speed()
+    training = sum(manifest.seconds.get("training", 0.0) for manifest in found.values())
+    besides = sum(sum(manifest.seconds.values()) for manifest in found.values()) - training
+    return Speed(training / steps, besides / len(found), f"as the {len(found)} finished runs took")
 
 
 def _make(job: Job, say: Callable[[str], None]) -> str | None:
