@@ -43,7 +43,7 @@ def test_every_verb_names_the_nearest_option_for_an_unknown_one(modalign, verb):
 
 
 def test_a_missing_argument_is_told_in_one_line(modalign):
-    assert "modalign show: the following arguments are required: RECIPE" in modalign("show").error
+    assert "modalign ledger: the following arguments are required: CURRICULUM" in modalign("ledger").error
 
 
 def test_one_word_too_many_is_told_in_one_line(modalign):

@@ -112,7 +112,7 @@ def test_a_rule_for_what_is_not_there_is_an_error(make_model, make_tower):
         start_from_parent(make_model(["image"]), {}, [ExpertsFromParent("ump")])
     with pytest.raises(ModalignError, match=r"the model has no tokenizers.pixels.conv.weight"):
         start_from_parent(make_model(["image"]), {}, [PatchFromEncoder("pixels", "clip")])
-    wide = make_model(["image"], encoders={"clip": make_tower(patch_size=4)})
+    wide = make_model(["image"], encoders={"clip": make_tower(image_size=8, patch_size=4)})
     with pytest.raises(ModalignError, match=r"has shape \(16, 3, 4, 4\), but the model's is \(16, 3, 8, 8\)"):
         start_from_parent(wide, {}, [PatchFromEncoder("visual", "clip")])
 
