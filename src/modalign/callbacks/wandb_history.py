@@ -27,10 +27,10 @@ def drop_empty(folder: Path, run_id: str) -> None:
 
 def steps_in(data: bytes) -> Iterator[int]:
     """The steps of the rows in the bytes of one file, as far as it was written."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2 as written
 
     for content in _records(data):
-        record = Record.FromString(content)
+        record = written.Record.FromString(content)  # type: ignore[attr-defined]
         if record.WhichOneof("record_type") == "history":
             named = (".".join(item.nested_key) or item.key for item in record.history.item)
             yield from (

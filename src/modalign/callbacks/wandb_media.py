@@ -36,7 +36,7 @@ def _picture(medium: Medium) -> Any:
 def _video(medium: Medium) -> Any:
     import wandb
 
-    return wandb.Video(str(medium.file), format=medium.file.suffix.removeprefix("."))
+    return wandb.Video(str(medium.file), format=medium.file.suffix.removeprefix("."))  # type: ignore[arg-type]
 
 
 def _audio(medium: Medium) -> Any:

@@ -85,7 +85,7 @@ def _ledger(ledger: Ledger) -> dict[str, Any]:
             [[x for x, _ in curve] for curve in curves.values()], [[y for _, y in curve] for curve in curves.values()],
             keys=list(curves), title=f"{ledger.metric} after each phase", xname="phase",
         )  # fmt: skip
-    return {**values, "ledger_table": wandb.Table(columns=columns, data=rows)}
+    return {**values, "ledger_table": wandb.Table(columns=list(columns), data=rows)}
 
 
 def _router(results: Results) -> dict[str, Any]:
@@ -118,4 +118,4 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         return [part["name"], part["parameters"], part["trains"], proof or ""]
 
     columns = ["part", "parameters", "trains", "gradient, or proof of being frozen"]
-    return {"parts": wandb.Table(columns=columns, data=[row(part) for part in run.manifest.parts])}
+    return {"parts": wandb.Table(columns=list(columns), data=[row(part) for part in run.manifest.parts])}

@@ -176,6 +176,6 @@ def _write(one: Asked, out: Path | None) -> None:
     table = study_table(result)
     write_atomic(target / "result.json", result.as_bytes())
     write_atomic(target / "result.md", table.encode())
-    draw_study(result, one.study.curves and one.study.curves.model_dump(), target / "result.svg")
+    draw_study(result, one.study.curves.model_dump() if one.study.curves else None, target / "result.svg")
     fill_block(target / "README.md", table)
     say(f"{one.name}: {target / 'result.md'}" + (f" ({len(missing)} not finished)" if missing else ""))

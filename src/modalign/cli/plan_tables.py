@@ -74,8 +74,8 @@ def _print_parts(phase: PhaseForecast) -> None:
     flops: dict[str, dict[str, float]] = {}
     for name, directions in phase.flops.items():
         row_of = flops.setdefault(group(name), {})
-        for direction, number in directions.items():
-            row_of[direction] = row_of.get(direction, 0.0) + number
+        for direction, flop in directions.items():
+            row_of[direction] = row_of.get(direction, 0.0) + flop
     shown = [d for d in DIRECTIONS if any(d in directions for directions in flops.values())]
     table = []
     told: set[str] = set()

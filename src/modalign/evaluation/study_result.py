@@ -132,7 +132,7 @@ def arm_result(
         chance={label: score.chance for label, score in scored.items() if score.chance is not None},
         mean=mean,
         difference=difference(items, base, shared),
-        differences={label: d for label in shared if (d := difference(items, base, [label])) is not None},
+        differences={label: own for label in shared if (own := difference(items, base, [label])) is not None},
         changes=_means([outcome.changes() for outcome in outcomes.values()]),
         text_loss=sum(losses) / len(losses) if losses else None,
         steps=sum(phase.steps for phase in phases.values()),

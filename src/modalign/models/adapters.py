@@ -55,7 +55,7 @@ def insert_lora(model: nn.Module, settings: LoraSettings) -> None:
             raise unknown_name("linear map", target, {*linear, ALL_LINEAR}, "model.language_model.lora.targets")
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
         lora_dropout=settings.dropout,
         target_modules=ALL_LINEAR if named == [ALL_LINEAR] else named,
     )

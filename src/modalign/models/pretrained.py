@@ -56,9 +56,10 @@ def load_weights(
         config = AutoConfig.from_pretrained(source, local_files_only=local).get_text_config()
         if architecture is not None:
             _require_sizes(source, config, architecture)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
+    model, report = loaded
     _require_whole(source, report)
     return model
 

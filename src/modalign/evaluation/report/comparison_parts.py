@@ -36,10 +36,11 @@ def freeze_map_html(runs: Runs) -> str:
     for name, run in runs.items():
         for part in run.manifest.parts:
             parts.setdefault(part["name"], {})[name] = part
-    same, differ = [], []
-    for part, found in parts.items():
-        cells = [_mark(found[name]) if name in found else '<span class="soft">·</span>' for name in runs]
-        (same if len(set(cells)) == 1 else differ).append([text(part), *cells])
+    same: list[list[str]] = []
+    differ: list[list[str]] = []
+    for name_of_part, where in parts.items():
+        cells = [_mark(where[name]) if name in where else '<span class="soft">·</span>' for name in runs]
+        (same if len(set(cells)) == 1 else differ).append([text(name_of_part), *cells])
     header = ("part", *runs)
     shown = table(header, differ) if differ else "<p>Every part is treated alike.</p>" if same else ""
     equal = table(header, same) if same else ""
@@ -146,7 +147,8 @@ def _mean_distance(run: RunRecord) -> str:
 
 def _table_of_differences(flat: Mapping[str, Mapping[str, Any]]) -> str:
     """Settings that all runs have and that differ, then, folded, those that only some of them have."""
-    everywhere, somewhere = [], []
+    everywhere: list[list[str]] = []
+    somewhere: list[list[str]] = []
     for key in dict.fromkeys(key for values in flat.values() for key in values):
         values = [_short(found[key]) if key in found else _ABSENT for found in flat.values()]
         if len({str(found.get(key, _ABSENT)) for found in flat.values()}) > 1:

@@ -46,7 +46,7 @@ class TimmTower(nn.Module):
         self.width = int(model.embed_dim)
         self.num_prefix = sum(len(part) for part in prefix)
         self.has_class_token = model.cls_token is not None
-        self.prefix = nn.Parameter(torch.cat([*prefix, model.pos_embed.new_zeros(0, self.width)]).detach())
+        self.prefix = nn.Parameter(torch.cat([*prefix, torch.zeros(0, self.width)]).detach())
         self.positional_embedding = nn.Parameter(_own_positions(model, self.num_prefix))
         self.num_patches = len(self.positional_embedding) - self.num_prefix
         self.norm_pre, self.blocks, self.norm = model.norm_pre, model.blocks, model.norm
@@ -114,7 +114,7 @@ def _build(architecture: str, pretrained: str | None, size_px: int | None) -> Vi
             )
         options["pretrained"] = True
     with telling_hub("the encoder", name, "model.encoders"):
-        model = timm.create_model(name, **options)
+        model = timm.create_model(name, **options)  # type: ignore[arg-type]
         if pretrained is not None and Path(pretrained).is_file():
             _require_whole(model, pretrained)
     if not isinstance(model, VisionTransformer) or model.pos_embed is None:

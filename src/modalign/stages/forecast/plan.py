@@ -10,7 +10,7 @@ from typing import Any
 from modalign.config.plan_settings import AssumedTokens, HardwareSettings
 from modalign.config.planning import PlanningBook
 from modalign.config.processes import DATA_PARALLEL, SINGLE
-from modalign.config.schema import Settings, TrainerSettings
+from modalign.config.schema import Precision, Settings, TrainerSettings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.stages.forecast.forecast import Forecaster, PhaseForecast
@@ -23,7 +23,7 @@ class Plan:
     """Everything that `modalign plan` says of the runs to be made."""
 
     hardware: HardwareSettings
-    precision: str
+    precision: Precision
     engine: Engine
     assumed: AssumedTokens
     phases: list[PhaseForecast]

@@ -30,7 +30,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         fully_shard(unit, mesh=mesh, ignored_params=scalars)
     fully_shard(model, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
     if hasattr(model, "group_lengths"):
-        model.group_lengths = False
+        model.group_lengths = False  # type: ignore[assignment]
     for entry in getattr(model, "entries", ()):
         register_fsdp_forward_method(model, entry)
 
