@@ -10,6 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from modalign.cli.show import recipes_of
+from modalign.config.compose import compose_settings
+from modalign.config.recipes import RecipeBook
 from modalign.data.manifest import read_manifest
 
 WORLD = ["--world", "tiny"]
@@ -244,11 +247,12 @@ def test_show_marks_supervised_tokens_and_gives_their_share(modalign, tmp_path):
     assert "in 5 samples" in said.out
 
 
-def test_show_of_a_stage_gives_the_share_of_each_recipe_that_feeds_it(modalign, tiny_runs):
-    words = ["data.instruct={world_video: 1, world_chat: 1, world_text: 1}", "data.align={}", *tiny_runs.settings]
-    said = modalign("show", "--stage", "instruct", *words, "--over", "6")
+def test_show_of_several_recipes_gives_the_share_of_each(modalign, tiny_runs):
+    named = ["world_video", "world_chat", "world_text"]
+    said = modalign("show", *named, "--stage", "instruct", *tiny_runs.settings, "--over", "6")
     assert said.code == 0, said.err
     rows = {line.split()[0]: line.split() for line in said.out.splitlines() if line.endswith("%")}
+    assert list(rows) == named
     shares = {}
     for name in ("world_video", "world_chat", "world_text"):
         _, samples, tokens, supervised, share = rows[name]
@@ -257,7 +261,16 @@ def test_show_of_a_stage_gives_the_share_of_each_recipe_that_feeds_it(modalign, 
         assert share == f"{shares[name]:.0%}"
     # Plain text is supervised but for its beginning; of a conversation the answers alone are.
     assert shares["world_text"] > 0.8 > shares["world_chat"] > 0
-    assert said.out.count("[video]") >= 1
+    assert said.out.count("[video]") == 1
+
+
+def test_show_without_a_recipe_shows_all_that_feed_the_stage(modalign, tiny_runs):
+    said = modalign("show", "--stage", "pretrain_text", *tiny_runs.settings, "--over", "3")
+    assert "world_text/train, 200 samples, laid out for stage pretrain_text" in said.out
+    settings, _ = compose_settings(tiny_runs.settings)
+    book = RecipeBook(settings)
+    assert recipes_of(settings, book, "instruct") == list(settings.data.instruct)
+    assert recipes_of(settings, book, "align")[:2] == ["world_image", "world_video"]
 
 
 def test_show_of_a_recipe_whose_samples_carry_no_loss_is_an_error_that_names_it(modalign, tmp_path):
