@@ -68,6 +68,7 @@ WITHOUT_TORCH = {
     "data/sources": "*",
     "data": "recipes shards order index manifest reader verify make convert pieces report licences remote "
     "cache benchmark",
+    "evaluation": "gate ledger ledger_table scores chain probes/findings",
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing "
     "redaction",
     "cli": "arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs ablate_beside",

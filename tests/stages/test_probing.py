@@ -106,7 +106,7 @@ def test_probes_at_their_default_interval_take_at_most_a_twentieth_of_the_traini
     said = train_command(
         "stage=align", "modality=video", *tiny_runs.settings, f"paths.runs={tmp_path}",
         "stages.align.slice_size=32", f"evaluation.probe_every={every}", f"evaluation.probe_items={items}",
-        "stages.align.steps=50", timeout=600,
+        "stages.align.steps=50", "trainer.checkpoint_every=100", "trainer.log_every=10", timeout=800,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     (run,) = tmp_path.glob("align-video-*")

@@ -2,19 +2,23 @@
 
 import pytest
 
+from modalign.runs.metrics import MetricLog
+
 IMAGE = ("stage=align", "modality=image", "+modalities.image.positions.std=0.41")
 FSDP2 = "trainer.engine=fsdp2"
 # Slices of two sources, one of which has variants that a rank's share may lack; two slices a step.
 FMRI = (
     "stage=align", "modality=fmri", "curriculum.groups=[[image],[fmri]]", "stages.align.slices_per_step=2",
-    "curriculum.steps.image=1",
+    "curriculum.steps.image=1", "evaluation.probe_every=1",
 )  # fmt: skip
 
 
 def test_two_processes_end_with_the_weights_of_one_whatever_the_engine(train):
     one = train(1, *IMAGE)
+    probed = []
     for more in ((), (FSDP2, "trainer.activation_checkpointing=true")):
-        two = train(2, *IMAGE, *more)
+        two = train(2, *IMAGE, *more, "evaluation.probe_every=2")
+        probed.append({row[1]: row[2] for row in MetricLog(two.folder.metrics_file).read() if "probe/" in row[1]})
         assert two.errors == [None, None]
         assert two.apart_from(one) < 1e-6
         assert two.losses == pytest.approx(one.losses, rel=1e-6)
@@ -22,6 +26,10 @@ def test_two_processes_end_with_the_weights_of_one_whatever_the_engine(train):
         found, expected = two.folder.manifest(), one.folder.manifest()
         assert (found.status, found.consumed) == ("finished", expected.consumed)
         assert [part["gradient"] for part in found.parts] == [part["gradient"] for part in expected.parts]
+    alike = ("probe/loss_", "probe/gradient/")  # the others count what is nearest, and may fall to either side
+    ddp, fsdp2 = ({name: value for name, value in values.items() if name.startswith(alike)} for values in probed)
+    assert ddp == pytest.approx(fsdp2, rel=1e-3)
+    assert {"probe/loss_real/image", "probe/gradient/projectors.upm.ports.image"} <= ddp.keys()
 
 
 @pytest.mark.slow
