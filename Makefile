@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp-$(shell cat constraints.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-slow test-slurm check lint types conventions backbones ablations ablations-quick clean
+.PHONY: help setup demo bench test test-slow test-slurm check lint types conventions backbones ablations ablations-quick clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ setup: $(STAMP) ## Make the virtual environment
 
 demo: $(STAMP) ## Give a small language model eight senses and open the report (about 15 minutes on two cores)
 	$(BIN)/python train.py
+
+bench: $(STAMP) ## Measure training against its peers, and write docs/speed.md (about 20 minutes on two quiet cores)
+	$(BIN)/python -m modalign.cli.main bench --json bench.json --picture docs/images/bench.svg --page docs/speed.md
 
 test: $(STAMP) ## The quick tests (under 10 minutes)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'

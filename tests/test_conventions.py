@@ -30,13 +30,26 @@ MAY_IMPORT = {
     "config": {"curriculum", "data", "errors", "runs", "world"},
     "callbacks": {"config", "errors", "evaluation", "runs", "types"},
     "stages": {"callbacks", "config", "curriculum", "data", "errors", "evaluation", "models", "runs", "types", "world"},
-    "cli": {"config", "curriculum", "data", "errors", "evaluation", "models", "runs", "stages", "types", "world"},
+    "bench": {"callbacks", "config", "data", "errors", "models", "runs", "stages", "types"},
+    "cli": {
+        "bench",
+        "config",
+        "curriculum",
+        "data",
+        "errors",
+        "evaluation",
+        "models",
+        "runs",
+        "stages",
+        "types",
+        "world",
+    },
 }
 # Where libraries that shape a whole program may be known, as package or package/file.
 MAY_KNOW = {
     "hydra": {"config", "cli", "train"},
     "omegaconf": {"config", "cli", "train"},
-    "lightning": {"stages", "callbacks"},
+    "lightning": {"stages", "callbacks", "bench/loops"},
     "wandb": {
         "callbacks/wandb_dashboard",
         "callbacks/wandb_history",
@@ -48,6 +61,7 @@ MAY_KNOW = {
         "models/language_model",
         "models/pretrained",
         "models/text_tokenizer",
+        "bench/hub_trainer",
         "data/sources/derived",
     },
     "wandb_workspaces": {"evaluation/report/wandb_workspace"},
@@ -55,7 +69,7 @@ MAY_KNOW = {
     "peft": {"models/adapters"},
     "timm": {"models/encoders/timm_tower"},
     "open_clip": {"models/encoders/open_clip_tower"},
-    "webdataset": {"data"},
+    "webdataset": {"data", "bench/loading"},
 }
 MODALITIES = {path.stem for path in (ROOT / "conf" / "modalities").glob("*/*.yaml")} | {
     "image", "video", "audio", "point", "depth", "normal", "imu", "fmri",
@@ -71,7 +85,8 @@ WITHOUT_TORCH = {
     "evaluation": "gate ledger ledger_table scores chain probes/findings",
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing "
     "redaction",
-    "cli": "arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs ablate_beside",
+    "bench": "rows sizes",
+    "cli": "bench arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs ablate_beside",
 }
 
 
@@ -126,6 +141,11 @@ def test_packages_import_only_those_below_them():
             if words[0] == "modalign" and words[1] not in {own, "__version__", *MAY_IMPORT.get(own, set())}:
                 wrong.append(f"{where(path)} imports {imported}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_bench_is_imported_by_its_verb_alone():
+    users = {name_of(path) for path in SOURCES if any(n.startswith("modalign.bench") for n in imports(NODES[path]))}
+    assert {name for name in users if not name.startswith("bench/")} == {"cli/bench"}
 
 
 def test_no_two_packages_import_each_other():

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from modalign.cli import ablate, ask, evaluate
+from modalign.cli import ablate, ask, bench, evaluate
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.help import train_help
 from modalign.cli.main import VERBS, help_text, run_verb
@@ -263,6 +263,8 @@ def read_only(verb: str, arguments: list[str]) -> None:
     if verb == "ask":
         known = sorted({path.stem for path in (places.conf_folder() / "modalities").glob("*/*.yaml")})
         ask._parser(Manifest("run", "", "instruct", {"new": [], "seen": known})).parse(arguments)
+    elif verb == "bench":
+        bench._parser().parse(arguments)
     elif verb == "evaluate":
         evaluate._parser().parse(arguments)
     else:

@@ -20,6 +20,7 @@ VERBS = {
     "show": "print a recipe's samples as training sees them, supervised tokens marked",
     "new-modality": "read one sample of a new sensor and write its YAML",
     "plan": "say which runs a training command would make and what they would cost, without making them",
+    "bench": "measure training against its peers, in ratios",
     "slurm-script": "write a training command as a job script for SLURM",
     "ask": "put a question about a picture, a sound, any mix of sensors, to a run",
     "evaluate": "measure a finished run again",

@@ -105,7 +105,10 @@ class AlignedModel(FreezableModule):
 
     def loss(self, batch: Batch) -> LossOutput:
         """Sum of the weighted cross entropy of a batch's supervised tokens."""
-        composed = self.compose(batch)
+        return self.language_loss(self.compose(batch))
+
+    def language_loss(self, composed: Composed) -> LossOutput:
+        """The loss of what entered the language model."""
         if composed.cross is not None:
             return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
         lengths = composed.attention_mask.sum(dim=1).tolist()

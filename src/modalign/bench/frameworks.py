@@ -1,0 +1,65 @@
+"""Rows: what a training framework costs around the same step on the same batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalign.bench.examine import relative
+from modalign.bench.loops import Course, lightning_loop, our_loop, raw_loop
+from modalign.bench.setting import Result, Setting
+from modalign.bench.steps import per_second
+from modalign.bench.timing import Contender, paired, spread
+from modalign.errors import ModalignError
+
+_ALIKE = 1e-3  # after so many steps of AdamW, whose first ones make a sign out of rounding
+
+
+def measure(setting: Setting, name: str) -> Result:
+    """Ours against the framework of the row; after a round both must have arrived at the same weights."""
+    from modalign.bench.hub_trainer import hub_loop, padding_loop
+
+    peer = {
+        "lightning": raw_loop,
+        "stock_lightning": lightning_loop,
+        "hf_trainer": hub_loop,
+        "hf_padding": padding_loop,
+    }
+    subject = setting.frame
+    batches = [subject.captions(10 + number) for number in range(setting.size.frame_steps)]
+    course = Course(subject, batches, setting.clock, setting.folder)
+    apart = agreement(course, name, our_loop, peer[name])
+    rounds = setting.rounds
+    seconds = setting.time(
+        {
+            "ours": Contender(lambda: our_loop(course), course.restart),
+            "peer": Contender(lambda: peer[name](course), course.restart),
+            "ours again": Contender(lambda: our_loop(course), course.restart),
+        },
+        rounds,
+    )
+    again = spread(seconds["ours"], seconds["ours again"])
+    middle = sorted(seconds["ours"])[rounds // 2]
+    return Result(
+        paired(seconds["peer"], seconds["ours"]), f"{1000 * middle:,.1f} ms a step",
+        f"{1000 * sorted(seconds['peer'])[rounds // 2]:,.1f} ms a step",
+        f"weights apart by {apart:.1e} after {len(batches)} steps; {per_second(subject.scale.samples, [middle])}",
+        None, again, seconds,
+    )  # fmt: skip
+
+
+def agreement(course: Course, name: str, *loops: object) -> float:
+    """How far the steps of two loops lead to different weights, relative to how far they went."""
+    moved: list[list[Tensor]] = []
+    for loop in loops:
+        course.restart()
+        loop(course)  # type: ignore[operator]
+        moved.append([(now - begin).cpu() for now, begin in zip(course.trained, course.start, strict=True)])
+    course.restart()
+    apart = relative(*moved)
+    if not apart <= _ALIKE or not any(bool(torch.any(step != 0)) for step in moved[0]):
+        raise ModalignError(
+            f"bench {name}: the weights of both loops are apart by {apart:.1e} of the "
+            f"way that {len(course.batches)} steps went (at most {_ALIKE:.0e}): nothing is timed"
+        )
+    return apart

@@ -1,0 +1,93 @@
+"""The bench's report in words: a table for a terminal, and the block of a page that holds it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from modalign.bench.run import MAX_SPREAD, Report, Verdict
+from modalign.errors import ModalignError
+
+HEADER = ("row", "ratio", "lowest to highest", "FLOP ratio", "A/A", "gate", "target", "verdict", "ours", "peer")
+NUMBERS = (1, 2, 3, 4, 5, 6)
+_BLOCK = re.compile(r"<!-- bench -->.*?<!-- /bench -->", re.DOTALL)
+
+
+def cells(verdict: Verdict) -> list[str]:
+    """One row of the table."""
+    result, bar = verdict.result, verdict.bar
+    ratio = result.ratio
+    return [
+        verdict.name, number(ratio.value), f"{number(ratio.low)} to {number(ratio.high)}",
+        "" if result.flops is None else number(result.flops),
+        "" if result.spread is None else f"{100 * result.spread:.1f} %",
+        "" if bar is None else bound(bar.gate, verdict.row.less),
+        "" if bar is None else bound(bar.target, verdict.row.less),
+        verdict.word, result.ours, result.peer,
+    ]  # fmt: skip
+
+
+def number(value: float) -> str:
+    """A ratio with as many places as mean something."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def bound(value: float, less: bool) -> str:
+    """A bar, with the way it points."""
+    return f"{'≤' if less else '≥'} {value:g}"
+
+
+def facts(report: Report) -> list[str]:
+    """What the table was measured on, in lines."""
+    told, versions = report.machine, report.machine["versions"]
+    rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in report.gemm.items())
+    load = f"load {told['load']} at the start"
+    return [
+        f"{told['gpu'] or told['processor']}; {told['threads']} threads of {told['cores']} cores, "
+        f"kernels {told['kernels']}, {load}",
+        f"products of matrices in the same run: {rates}",
+        f"size {report.size}, {report.rounds} rounds, {report.clock} clock, {told['date']}, Python {told['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+    ]
+
+
+def markdown(report: Report) -> str:
+    """The marked block of a page."""
+    lines = ["<!-- bench -->", "| what | ratio | lowest to highest | FLOP ratio | A/A | gate / target | verdict |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for verdict in report.verdicts:
+        _, ratio, span, flops, again, gate, target, word, ours, peer = cells(verdict)
+        bars = f"{gate} / {target}" if gate else ""
+        what = f"`{verdict.name}` {verdict.row.title} ({ours}; peer {peer})"
+        lines.append(f"| {what} | **{ratio}** | {span} | {flops} | {again} | {bars} | {word} |")
+    return "\n".join(
+        [*lines, "", *(f"{line}." for line in unjudged(report)), ". ".join(facts(report)) + ".", "<!-- /bench -->"]
+    )
+
+
+def unjudged(report: Report) -> list[str]:
+    """Why some rows have no verdict, where that is so."""
+    count = sum(verdict.word.startswith("not judged") for verdict in report.verdicts)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(report.verdicts)} rows are not judged: ours timed twice differs by more than "
+        f"{100 * MAX_SPREAD:.0f} %, so the machine was too busy for them"
+    ]
+
+
+def write_page(page: Path, report: Report) -> None:
+    """Put the block into a page that has one."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModalignError(f"--page {page}: {error.strerror}") from error
+    if not _BLOCK.search(text):
+        raise ModalignError(f"--page {page} has no block between <!-- bench --> and <!-- /bench -->: add both lines")
+    page.write_text(_BLOCK.sub(lambda _: markdown(report), text), encoding="utf-8")
+
+
+def below(verdicts: Sequence[Verdict]) -> list[str]:
+    """Names of the rows that miss their gate."""
+    return [verdict.name for verdict in verdicts if verdict.word == "below"]
