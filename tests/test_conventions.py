@@ -86,7 +86,8 @@ WITHOUT_TORCH = {
     "runs": "identity folder manifest files finished metrics checks interrupt slurm record sealed lineage holes timing "
     "redaction",
     "bench": "rows sizes",
-    "cli": "bench arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs ablate_beside",
+    "cli": "bench arguments environment help main parser terminal multirun slurm_script ablate ablate_jobs "
+    "ablate_beside",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from modalign.bench.setting import Result, Setting
 from modalign.bench.steps import per_second
@@ -54,7 +55,8 @@ def generated(subject: Subject, batch: Batch, words: int) -> list[list[int]]:
 
 def single(batch: Batch, row: int) -> Batch:
     """One sample of a batch as a batch."""
-    layout, ids = [], []
+    layout: list[Segment] = []
+    ids: list[Tensor] = []
     media = {}
     for segment in batch.layout[row]:
         if segment.modality is None:

@@ -60,7 +60,8 @@ class _InOrder(Trainer):
     """The Trainer, taking samples as they come so that all loops see the same."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        samples: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(samples)
 
 
 class _Watch(TrainerCallback):

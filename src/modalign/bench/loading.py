@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def measure(setting: Setting, name: str) -> Result:
     agreement = same_samples(source)
     repeats = 8 if raw else 1
     many = {"ours": ours, "peer": peer, "ours again": ours}
-    seconds = setting.time({key: Contender(lambda run=run: repeat(run, repeats)) for key, run in many.items()})
+    seconds = setting.time({key: Contender(partial(repeat, run, repeats)) for key, run in many.items()})
     return Result(
         paired(seconds["peer"], seconds["ours"]), per_second(count * repeats, seconds["ours"]),
         per_second(count * repeats, seconds["peer"]), agreement, 1.0,

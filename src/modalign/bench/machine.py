@@ -36,8 +36,8 @@ def _processor() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    fields = dict(line.split("\t:", 1) if "\t:" in line else (line.strip(), "") for line in text.splitlines() if line)
-    name = next((value.strip() for key, value in fields.items() if key.strip() == "model name"), platform.machine())
+    fields = [line.partition(":") for line in text.splitlines()]
+    name = next((value.strip() for key, _, value in fields if key.strip() == "model name"), platform.machine())
     words = set(text.split())
     found = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in words]
     return f"{name} ({' '.join(found)})" if found else name

@@ -15,7 +15,7 @@ from modalign.config.schema import Settings
 from modalign.models.aligned import AlignedModel
 from modalign.models.freezing import plan_freeze
 from modalign.stages.assemble import build_model
-from modalign.stages.forecast.shadow import weightless
+from modalign.stages.skeleton import without_weights
 from modalign.types import Batch, MediaBatch, Segment
 
 MODALITY = "image"
@@ -87,7 +87,7 @@ def make_subject(scale: Scale, device: torch.device, half: bool = False, seed: i
     dtype = "bfloat16" if half else "float32"
     kept = (f"model.language_model.dtype={dtype}", f"model.encoders.clip.dtype={dtype}")
     settings, _ = compose_settings([*scale.settings, *kept])
-    settings = settings.model_copy(update={"model": weightless(settings.model)})
+    settings = without_weights(settings)
     torch.manual_seed(seed)
     with torch.device(device):
         model = build_model(settings, (MODALITY,), None, None)
