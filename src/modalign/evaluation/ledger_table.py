@@ -21,9 +21,9 @@ def ledger_table(ledger: Ledger) -> Table:
     for modality in ledger.modalities:
         table.add_column(modality, justify="right")
     table.add_column("text loss", justify="right")
-    for phase, name in enumerate(ledger.phases):
+    for phase in range(len(ledger.phases)):
         cells = [_cell(ledger, phase, modality) for modality in ledger.modalities]
-        table.add_row(_label(name), *cells, _text_cell(ledger, phase))
+        table.add_row(_label(ledger, phase), *cells, _text_cell(ledger, phase))
     table.caption = summary_line(ledger)
     return table
 
@@ -45,11 +45,10 @@ def summary_line(ledger: Ledger) -> str:
     return line
 
 
-def _label(run: str) -> str:
-    """What tells a phase's row from the others: its modalities, or its stage where they are many."""
-    stage, _, rest = run.partition("-")
-    modalities = rest.rpartition("-")[0] or rest
-    return modalities if 0 < len(modalities) <= LONGEST_LABEL else stage
+def _label(ledger: Ledger, phase: int) -> str:
+    """What tells a phase's row from the others: the modalities that it added, or its stage where none or many."""
+    added = "+".join(m for m in ledger.modalities if ledger.own_phase[m] == phase)
+    return added if 0 < len(added) <= LONGEST_LABEL else ledger.phases[phase].partition("-")[0]
 
 
 def _cell(ledger: Ledger, phase: int, modality: str) -> Text:
