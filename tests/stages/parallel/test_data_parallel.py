@@ -44,15 +44,17 @@ def test_every_stage_is_the_same_on_two_processes(phase, more, train):
     assert two.errors == [None, None]
     assert two.samples == one.samples
     assert two.losses == pytest.approx(one.losses, rel=2e-6)
-    # Adam's first steps have the size of the learning rate where a gradient is mere rounding, too.
-    assert two.apart_from(one) < 1e-4
+    # Adam's first steps have the size of the learning rate where a gradient is mere rounding, too: so it is with the
+    # keys' biases of an encoder that trains, on which no attention depends.
+    assert two.apart_from(one) < (2e-2 if "stage=pretrain_contrast" in phase else 1e-4)
 
 
 @pytest.mark.slow
 def test_any_number_of_processes_sees_the_same_samples_at_each_step_and_has_the_same_losses(train, own_shop):
     """Contract 6, over fifty steps: one, two and four processes, and four that become two in mid-epoch."""
-    more = ("stage=align", "modality=fmri", "curriculum.groups=[[image],[fmri]]", "curriculum.steps.fmri=25",
-            "curriculum.steps.image=1", "stages.align.optimizer.learning_rate=2e-4")  # fmt: skip
+    more = ("stage=align", "modality=fmri", "curriculum.groups=[[image],[fmri]]", "stages.align.steps=null",
+            "curriculum.steps.fmri=25", "curriculum.steps.image=1",
+            "stages.align.optimizer.learning_rate=2e-4")  # fmt: skip
     one = train(1, *more)
     last = [entry for entry in one.samples if entry[1] == "world_fmri"]
     assert len(one.losses) == 50
@@ -75,7 +77,7 @@ def test_a_run_of_two_processes_that_was_stopped_ends_bit_identical(more, train,
     phase = ("stage=align", "modality=audio", "stages.align.slices_per_step=2", *more)
     whole = train(2, *phase)
     shop = own_shop()
-    stopped = train(2, *phase, shop=shop, before="stop", rank=1, step=3)
+    stopped = train(2, *phase, shop=shop, before="stop", rank=1, step=5)  # image, before it, has four steps
     assert {result["code"] for result in stopped.results} == {75}
     assert stopped.folder.manifest().status == "interrupted"
     resumed = train(2, *phase, shop=shop)

