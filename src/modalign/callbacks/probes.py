@@ -25,11 +25,13 @@ class ModalityProbes(pl.Callback):
         every: int,
         probe: Probe,
         write: Callable[[dict[str, float], int], None],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.new, self.seen = tuple(new), tuple(seen)
         self.every = every
         self.probe = probe
         self.write = write
+        self.clock = clock
         self.share = 0.0
         self._spent = self._started = 0.0
         self._probed = -1
@@ -45,7 +47,7 @@ class ModalityProbes(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Time counts from here; the step resumed from has been probed."""
-        self._started = time.perf_counter()
+        self._started = self.clock()
         self._spent = 0.0
         self._probed = trainer.global_step
 
@@ -55,10 +57,10 @@ class ModalityProbes(pl.Callback):
         if step == self._probed or step % self.every:
             return
         self._probed = step
-        began = time.perf_counter()
+        began = self.clock()
         with trainer.precision_plugin.forward_context():
             values = self.probe(pl_module, self.turn(step), step)
-        now = time.perf_counter()
+        now = self.clock()
         self._spent += now - began
         self.share = self._spent / max(now - self._started, 1e-9)
         self.write(values | {"probe/share_of_time": self.share}, step)
