@@ -101,6 +101,12 @@ def test_a_task_knows_its_place_from_what_srun_sets():
     assert Task.find({}) is None
 
 
+def test_a_task_of_an_array_is_asked_for_by_its_own_name_for_the_last_one_has_the_id_of_the_array():
+    step = {"SLURM_JOB_ID": "6", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
+    array = {"SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
+    assert Task.find(step | array) == Task("6_1", 0, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
 def test_a_signal_outside_training_ends_the_command_at_once(number):
     words = rf"stopped by {number.name}; the same command continues$"

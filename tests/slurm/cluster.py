@@ -116,10 +116,12 @@ class Cluster:
         self._daemon("slurmctld")
         for name in NODES:
             self._daemon("slurmd", "-N", name)
-        self.wait(
-            lambda: self.run("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D", check=False) == str(len(NODES))
-        )
+        self.wait(self.idle)
         return self
+
+    def idle(self) -> bool:
+        """Whether all nodes are free, and nothing of an earlier job is still ending on them."""
+        return self.run("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D", check=False) == str(len(NODES))
 
     def stop(self) -> None:
         """Cancel what runs, then end the daemons and what is left of jobs, those of this folder alone."""

@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(bool(cluster_module.missing()), reason=f"SLURM is not installed: {cluster_module.missing()}"),
 ]
 STEPS = 160
+SOON = "StartTime=now+3"  # within the second in which a job was ended, slurmd takes its next start for the one it ended
 PATIENCE_S = 400.0  # a process imports for ten seconds on a machine of its own, and for minutes on a shared one
 
 
@@ -108,13 +109,14 @@ class Job:
             return 0
 
     def wait_until_it_is_back_in_the_queue(self) -> None:
+        """And nothing of the stretch before is still ending."""
         self.restarts += 1
-        self.wait(lambda: self.state() == "PENDING")
+        self.wait(lambda: self.state() == "PENDING" and self.cluster.idle())
         assert self.state("Restarts") == str(self.restarts)
 
     def start_again(self, *changes: str) -> None:
-        """At once, not after the two minutes that SLURM gives a requeued job."""
-        self.update("StartTime=now", *changes)
+        """Soon, not after the two minutes that SLURM gives a requeued job."""
+        self.update(SOON, *changes)
 
     def preempt(self) -> None:
         self.cluster.run("sbatch", "-p", "high", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
@@ -215,8 +217,8 @@ def test_a_sweep_is_one_job_a_combination_and_a_job_that_is_told_to_stop_goes_on
         cluster.wait(lambda: last_steps(folder).get(80, 0) > 3 and len(jobs(cluster)) == 1, PATIENCE_S)
         (long,) = jobs(cluster)
         cluster.run("scancel", "--signal=USR2", long)  # submitit's notice of a time limit
-        cluster.wait(lambda: cluster.job(long)["JobState"] == "PENDING", PATIENCE_S)
-        cluster.run("scontrol", "update", f"JobId={long}", "StartTime=now")
+        cluster.wait(lambda: cluster.job(long)["JobState"] == "PENDING" and cluster.idle(), PATIENCE_S)
+        cluster.run("scontrol", "update", f"JobId={long}", SOON)
         _, said = sweep.communicate(timeout=PATIENCE_S)
     finally:
         sweep.kill()
@@ -227,7 +229,7 @@ def test_a_sweep_is_one_job_a_combination_and_a_job_that_is_told_to_stop_goes_on
 
 
 def jobs(cluster) -> list[str]:
-    return cluster.run("squeue", "-h", "-o", "%A").split()
+    return cluster.run("squeue", "-h", "-r", "-o", "%i").split()  # 6_1, for 6 is all tasks of the array
 
 
 def last_steps(folder: Path) -> dict[int, int]:

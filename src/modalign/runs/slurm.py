@@ -21,7 +21,11 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Process `rank` of a job's step; `restarts` counts how often the job has been started again before."""
+    """Process `rank` of a job's step; `restarts` counts how often the job has been started again before.
+
+    `job` is as scontrol takes it for this job alone, of an array `123_4`: the last task of an array has the id of the
+    array itself, and by that number scontrol shows, and puts back, every one of them.
+    """
 
     job: str
     rank: int
@@ -32,8 +36,10 @@ class Task:
         """This process, None where srun has not started it."""
         if not {"SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID"} <= environment.keys():
             return None
+        array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+        job = f"{array}_{index}" if array and index else environment["SLURM_JOB_ID"]
         restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
-        return cls(environment["SLURM_JOB_ID"], int(environment["SLURM_PROCID"]), restarts)
+        return cls(job, int(environment["SLURM_PROCID"]), restarts)
 
 
 class Stop(StopAtOnce):
