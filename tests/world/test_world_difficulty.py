@@ -16,7 +16,7 @@ WORLDS = Path(__file__).parents[2] / "conf" / "world"
 @pytest.mark.parametrize("name", ["standard", "hard", "tiny"])
 def test_shipped_worlds_load_and_their_sizes_fall_from_image_to_fmri(name):
     settings = load_settings(WORLDS / f"{name}.yaml")
-    sizes = [settings.count(f"world_{sensor}", "train") for sensor in ("image", "video", "point", "audio", "depth")]
+    sizes = [settings.count(f"world_{sensor}", "train") for sensor in ("image", "audio", "video", "point", "depth")]
     sizes += [settings.count(f"world_{sensor}", "train") for sensor in ("normal", "imu", "fmri")]
     assert sizes == sorted(set(sizes), reverse=True)
     assert len(sizes) == len(SENSORS)
