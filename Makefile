@@ -31,7 +31,8 @@ test: $(STAMP) ## The quick tests (under 10 minutes)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
 test-slow: $(STAMP) ## The tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m 'slow and not alone'
+	$(BIN)/python -m pytest -m alone
 
 test-slurm: $(STAMP) ## The tests on a real SLURM of this machine, installed where it is missing (Debian, as root; minutes)
 	@command -v slurmctld /usr/sbin/slurmctld > /dev/null || $(BIN)/python tests/slurm/cluster.py install

@@ -24,6 +24,7 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("name", FLOORS)
 def test_nothing_has_become_far_slower_than_its_peer(small, name):
     ratio = importlib.import_module(f"modalign.bench.{ROWS[name].module}").measure(small, name).ratio

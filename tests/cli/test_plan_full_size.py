@@ -28,6 +28,7 @@ def planned(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_seven_billion_parameters_are_planned_within_half_a_minute_and_four_gigabytes(planned):
     _, _, spent_s, peak_bytes = planned
     sys.stderr.write(f"{spent_s:.1f} s of processor time, {peak_bytes / 1e9:.2f} GB\n")
@@ -36,6 +37,7 @@ def test_seven_billion_parameters_are_planned_within_half_a_minute_and_four_giga
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_its_numbers_are_those_that_can_be_reckoned_by_hand(planned):
     plan, said, _, _ = planned
     image, *others, tuned = plan["phases"]

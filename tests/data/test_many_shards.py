@@ -99,6 +99,7 @@ def write(folder, entries: list[ShardEntry]):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_process_starts_on_a_thousand_million_samples_within_half_a_minute_and_a_gigabyte(many):
     result = subprocess.run([sys.executable, "-c", START, many], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]

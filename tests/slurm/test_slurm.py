@@ -25,6 +25,7 @@ spec.loader.exec_module(cluster_module)
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(cluster_module.missing()), reason=f"SLURM is not installed: {cluster_module.missing()}"),
 ]
 STEPS = 160

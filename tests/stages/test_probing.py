@@ -96,10 +96,11 @@ def test_a_run_of_instruction_is_asked_for_captions_and_where_there_are_none_for
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_probes_at_their_default_interval_take_at_most_a_twentieth_of_the_training(backbones, image, tmp_path):
     """Ordinary batches; a ratio within one run, in processor time, so that neither the machine nor its load counts."""
     evaluation = compose_settings(())[0].evaluation
-    words = ("stage=align", "modality=audio", "stages.align.slice_size=32", "curriculum.steps.audio=50")
+    words = ("stage=align", "modality=audio", "stages.align.slice_size=16", "curriculum.steps.audio=100")
     phase = backbones.phase(*words, "stages.align.steps=null", parent=image)
     items = evaluation.probe_items
     probe = TrainingProbes(
