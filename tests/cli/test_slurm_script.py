@@ -65,7 +65,7 @@ def test_another_trainer_may_be_chosen(modalign):
     [
         ([], "a job script needs a partition: add --partition NAME (`sinfo` lists them)"),
         (["--partition", "gpu", "--nodes", "0"], "--nodes 0: should be at least 1"),
-        (["--partition", "gpu", "--gpus-per-node", "3"], "slice_size=32 does not divide among 3"),
+        (["--partition", "gpu", "--gpus-per-node", "3"], "slice_size=16 does not divide among 3"),
         (["--partition", "gpu", "--gpus-per-node", "2", "--tasks-per-node", "4"], "one task a GPU"),
         (["--partition", "gpu", "--time", "5"], "--time 5 is 300 s, of which the last 300 are for saving"),
         (["--partition", "gpu", "--time", "one day"], "SLURM takes minutes"),
