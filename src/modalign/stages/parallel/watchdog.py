@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from json import dumps, loads
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,16 +24,29 @@ DATA, FORWARD, BACKWARD, STEP, AFTER = PLACES = (
     "waiting for data", "forward", "backward", "optimizer step", "saving or measuring",
 )  # fmt: skip
 _ALARM, _MARK = "watchdog/alarm", "watchdog/mark/"
+# How many calls are looked at: a collective is a few below FSDP2's hooks, and far below the forward that called them.
+_INNERMOST = 8
+_EXCHANGES = ("torch.distributed",)
+_WRAPPERS = ("torch.distributed.algorithms._checkpoint",)  # around a layer's own computation
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a process is: the slice (from 0), its modalities, the optimizer step under way and the place in it."""
+    """Where a process is: the slice (from 0), its modalities, the optimizer step under way and the place in it.
+
+    `exchanging` tells, within a place, who waits for the others: sharded layers are exchanged in the forward itself.
+    """
 
     slice: int
     modality: str
     step: int
     place: str
+    exchanging: bool = False
+
+    @property
+    def order(self) -> tuple[int, int, bool]:
+        """How far it has come; what waits in an exchange has come further than what has not reached it."""
+        return self.slice, PLACES.index(self.place), self.exchanging
 
 
 class Watchdog(pl.Callback):
@@ -109,7 +124,9 @@ class Watchdog(pl.Callback):
 
     def _answer(self, store: Any) -> None:
         """Say where this process is, wait for what the others say, judge, end."""
-        store.set(_MARK + str(self.ranks.rank), dumps(asdict(self._mark)))
+        main = sys._current_frames().get(threading.main_thread().ident or 0)
+        mark = replace(self._mark, exchanging=exchanging(main))
+        store.set(_MARK + str(self.ranks.rank), dumps(asdict(mark)))
         time.sleep(3 * self.tick_s)
         if self.ranks.first:
             marks: dict[int, Mark | None] = {}
@@ -133,18 +150,30 @@ class _Last(pl.Callback):
             self.watchdog.begin(batch_idx + 1, trainer.global_step + 1, DATA)
 
 
+def exchanging(frame: FrameType | None) -> bool:
+    """Whether a thread's innermost calls are torch.distributed's: it waits for other processes."""
+    for _ in range(_INNERMOST):
+        if frame is None:
+            return False
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(_EXCHANGES) and not name.startswith(_WRAPPERS):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def verdict(marks: Mapping[int, Mark | None], timeout_s: float) -> str:
     """One line: the rank that is furthest behind, or that does not answer at all, and where the others wait for it."""
     silent = [rank for rank, mark in marks.items() if mark is None]
     known = {rank: mark for rank, mark in marks.items() if mark is not None}
-    behind = min(known.values(), key=lambda mark: (mark.slice, PLACES.index(mark.place)), default=None)
+    behind = min(known.values(), key=lambda mark: mark.order, default=None)
     words = []
     if silent:
         words.append(_said(silent, "does not answer", "do not answer"))
     by_mark: dict[Mark, list[int]] = {}
     for rank, mark in known.items():
         by_mark.setdefault(mark, []).append(rank)
-    for mark, ranks in sorted(by_mark.items(), key=lambda item: (item[0].slice, PLACES.index(item[0].place))):
+    for mark, ranks in sorted(by_mark.items(), key=lambda item: item[0].order):
         to_blame = mark == behind and not silent and len(by_mark) > 1
         who = _said(ranks, "hangs", "hang") if to_blame else _said(ranks, "waits", "wait")
         words.append(f"{who} at slice {mark.slice} (modality {mark.modality}) of step {mark.step}: {mark.place}")
