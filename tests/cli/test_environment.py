@@ -1,0 +1,45 @@
+"""How threads wait is settled before torch is imported: by the user, else by whether anything else computes."""
+
+import os
+
+import pytest
+
+from modalign.cli import environment
+from modalign.cli.environment import SPINS, machine_is_busy, prepare_environment
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    """An environment that says nothing of threads."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("busy", "spins"), [(True, "0"), (False, str(SPINS))])
+def test_threads_spin_only_where_nothing_else_computes(busy, spins, unset):
+    unset.setattr(environment, "machine_is_busy", lambda: busy)
+    prepare_environment()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("passive", spins)
+
+
+def test_what_the_user_has_said_of_threads_stays(unset):
+    unset.setattr(environment, "machine_is_busy", lambda: pytest.fail("nobody asked"))
+    unset.setenv("OMP_WAIT_POLICY", "active")
+    prepare_environment()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+@pytest.mark.parametrize(("computed", "busy"), [(2, False), (18, True)])
+def test_a_machine_is_busy_where_its_cores_compute_meanwhile(computed, busy, tmp_path, monkeypatch):
+    statistics = tmp_path / "stat"
+    statistics.write_text("cpu  500 0 100 9000 7 0 3 0 0 0\ncpu0 1 1 1 1\n")
+    later = f"cpu  {500 + computed} 0 100 {9020 - computed} 7 0 3 0 0 0\ncpu0 1 1 1 1\n"
+    monkeypatch.setattr(environment.time, "sleep", lambda seconds: statistics.write_text(later))
+    assert machine_is_busy(statistics) is busy
+
+
+def test_a_machine_that_does_not_tell_is_taken_for_busy(tmp_path):
+    assert machine_is_busy(tmp_path / "stat")
