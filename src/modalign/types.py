@@ -5,11 +5,14 @@ Shape letters: N media items, B samples, T frames, L tokens, D width, S text tok
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+# How far along its path a medium has come: decoded, or what its frozen parts have made of it.
+DECODED, FEATURES, SOFT_TOKENS = "decoded", "features", "soft_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,17 @@ class TextSpan:
 
 @dataclass(frozen=True, slots=True)
 class MediaSpan:
-    """One decoded medium of a modality's path; `variant` selects among parts (a subject of voxel vectors)."""
+    """One decoded medium of a modality's path; `variant` selects among parts (a subject of voxel vectors).
+
+    `kept_as` names what frozen parts make of it, where that may be kept; `reached` says that it is that already.
+    """
 
     modality: str
     value: Tensor
     variant: str | None = None
     target: bool = False
+    reached: str = DECODED
+    kept_as: str | None = None
 
 
 Span = TextSpan | MediaSpan
@@ -64,10 +72,15 @@ class TokenSet:
 
 @dataclass(slots=True)
 class MediaBatch:
-    """The media of one modality in a batch, stacked; vectors of several sizes are zero-padded, told by `variants`."""
+    """The media of one modality in a batch, stacked; vectors of several sizes are zero-padded, told by `variants`.
+
+    All have come equally far (`reached`); `kept_as` names what is made of each, where that may be kept.
+    """
 
     values: Float[Tensor, "N ..."]
     variants: tuple[str | None, ...] = ()
+    reached: str = DECODED
+    kept_as: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +116,7 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """The same batch with its tensors on `device`."""
-        media = {name: MediaBatch(m.values.to(device), m.variants) for name, m in self.media.items()}
+        media = {name: replace(m, values=m.values.to(device)) for name, m in self.media.items()}
         return Batch(
             media,
             self.layout,
@@ -118,7 +131,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the DataLoader)."""
-        media = {name: MediaBatch(m.values.pin_memory(), m.variants) for name, m in self.media.items()}
+        media = {name: replace(m, values=m.values.pin_memory()) for name, m in self.media.items()}
         return Batch(
             media,
             self.layout,

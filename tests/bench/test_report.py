@@ -101,5 +101,5 @@ def test_ratios_are_of_the_same_round_and_so_is_the_spread():
 
 def test_every_row_names_a_file_that_is_there():
     assert {row.module for row in ROWS.values()} == {
-        "steps", "floor", "language", "memory", "frameworks", "loading", "waiting", "generation",
+        "steps", "floor", "language", "memory", "frameworks", "loading", "waiting", "caching", "generation",
     }  # fmt: skip

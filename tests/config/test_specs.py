@@ -129,6 +129,7 @@ def test_a_backbone_is_planned_alone_with_what_it_stands_on():
     [
         {"trainer__devices": 4}, {"trainer__accelerator": "cpu"}, {"trainer__threads": 3}, {"trainer__log_every": 1},
         {"trainer__checkpoint_every": 7}, {"trainer__progress": False}, {"data__workers": 4}, {"data__cache_mb": 0},
+        {"data__feature_cache": "on"}, {"data__feature_cache": "auto"}, {"data__feature_cache_gb": 1.0},
         {"logger__wandb": True}, {"paths__runs": "elsewhere"}, {"paths__data": "elsewhere"}, {"fresh": True},
         {"evaluation__batch_size": 3}, {"evaluation__num_items": 5}, {"model__name": "another"},
         {"model__make_missing": False}, {"curriculum__name": "another"},

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from modalign.runs.checks import processor
+
 PACKAGES = ("torch", "lightning", "transformers", "open_clip_torch", "webdataset", "accelerate", "numpy")
 
 
@@ -32,13 +34,11 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def _processor() -> str:
     """The processor's name, and which of the instructions that decide a product's speed it has."""
+    name = processor()
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return platform.processor() or platform.machine()
-    fields = [line.partition(":") for line in text.splitlines()]
-    name = next((value.strip() for key, _, value in fields if key.strip() == "model name"), platform.machine())
-    words = set(text.split())
+        return name
     found = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in words]
     return f"{name} ({' '.join(found)})" if found else name
 

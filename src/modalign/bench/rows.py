@@ -96,6 +96,10 @@ ROWS: dict[str, Row] = {
         "time to the first batch at 90 % of an epoch over a cold start", "waiting",
         {CPU: Bar(1.2, 1.05), GPU: Bar(1.2, 1.05)}, less=True,
     ),
+    "cache": Row(
+        "second pass over films, samples/s with the encoder's features kept over computed again", "caching",
+        {CPU: Bar(1.5, 1.8), GPU: Bar(1.6, 1.9)},
+    ),
     "generation": Row(
         "generation, samples/s batched over one by one, equal tokens", "generation",
         {CPU: Bar(5.0, 8.0), GPU: Bar(5.0, 8.0)}

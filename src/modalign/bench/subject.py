@@ -82,7 +82,9 @@ def spread_lengths(count: int, mean: int, most: int, seed: int) -> Tensor:
     return drawn.round().clamp(2, most).long()
 
 
-def make_subject(scale: Scale, device: torch.device, half: bool = False, seed: int = 0) -> Subject:
+def make_subject(
+    scale: Scale, device: torch.device, half: bool = False, seed: int = 0, modality: str = MODALITY
+) -> Subject:
     """The scale's model with random weights; `half` keeps language model and encoder in bfloat16, as at full size."""
     dtype = "bfloat16" if half else "float32"
     kept = (f"model.language_model.dtype={dtype}", f"model.encoders.clip.dtype={dtype}")
@@ -90,7 +92,7 @@ def make_subject(scale: Scale, device: torch.device, half: bool = False, seed: i
     settings = without_weights(settings)
     torch.manual_seed(seed)
     with torch.device(device):
-        model = build_model(settings, (MODALITY,), None, None)
+        model = build_model(settings, (modality,), None, None)
         model.match_scale()
     model.train()
     return Subject(model, settings, scale, device)

@@ -194,6 +194,14 @@ class DataSettings(Strict):
     window: PositiveInt = 16
     cache_mb: Annotated[int, Field(ge=0)] = 2048
     max_bad_share: Share = 0.01
+    feature_cache: Literal["off", "on", "auto"] = "off"
+    feature_cache_gb: Positive = 20.0
+    feature_cache_folder: str | None = None  # null: in paths.data
+
+    @field_validator("feature_cache", mode="before")
+    @classmethod
+    def _as_word(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # as YAML reads on and off
 
 
 class EvaluationSettings(Strict):

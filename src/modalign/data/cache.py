@@ -1,4 +1,4 @@
-"""Pieces of far-away shards kept on a local disk: bounded in bytes, shared by all processes of a machine."""
+"""Files that can be made again, kept on a local disk: bounded in bytes, shared by all processes of a machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +58,32 @@ class DiskCache:
         if found is None:
             raise ModalignError(f"{name} was to be {size} bytes and is not: its shard has changed; index it again")
         return found
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, which counts as used now; None where it is not there."""
+        try:
+            with open(self.folder / name, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_error(error, self.folder / name, "read") from error
+        with contextlib.suppress(OSError):
+            os.utime(self.folder / name)
+        return content
+
+    def write(self, name: str, content: bytes) -> bool:
+        """Keep a file of this content unless one of that name is there; False for one larger than the whole cache."""
+        path = self.folder / name
+        if len(content) > self.max_bytes:
+            return False
+        try:
+            if not path.exists():
+                self._reserve(len(content))
+                self._fetch(path, partial(_fill, content))
+        except OSError as error:
+            raise disk_error(error, path, "write") from error
+        return True
 
     def forget(self, name: str) -> None:
         """Remove a file, so that it is fetched anew."""
@@ -128,6 +155,10 @@ def _open(path: Path, size: int) -> int | None:
     with contextlib.suppress(OSError):
         os.utime(path)
     return descriptor
+
+
+def _fill(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 class MemoryCache:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from numpy.random import Generator, default_rng
@@ -13,12 +13,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modalign.data.collate import Collator
+from modalign.data.decoding import Watched
+from modalign.data.features import Shelf
 from modalign.data.order import derive_seed
 from modalign.data.reader import RawSample
 from modalign.data.recipes import Recipe
 from modalign.data.templates import Record, Template
 from modalign.errors import BadSample, ModalignError, unknown_name
 from modalign.types import Batch, MediaSpan, Sample
+
+Use = Literal["nothing", "names", "outputs"]
+"""What a sample takes from the shelves: nothing, the names to keep outputs under, or the outputs that are there."""
 
 Decoder = Callable[[Any, Generator | None], Tensor]
 """From a member's bytes (a tuple of them, for an extension like "jpg+png") to a float32 tensor; raises ValueError."""
@@ -65,6 +70,7 @@ class Source:
         self.recipe, self.reader, self.template, self.stream = recipe, reader, template, stream
         self.decoders = {modality: decoders[modality] for modality in recipe.media}
         self.seed = seed
+        self.shelves: dict[str, Shelf] = {}  # by modality, where outputs of frozen parts are kept
         self.prompts = recipe.prompts or tuple((prompts or {}).get(self._prompt_name(), ()))
         alone = len(recipe.media) == 1 or recipe.task == "caption"
         if recipe.media and alone and not self.prompts and template.needs_prompts(recipe.task):
@@ -73,18 +79,18 @@ class Source:
     def __len__(self) -> int:
         return len(self.reader)
 
-    def sample(self, position: int) -> Sample:
+    def sample(self, position: int, use: Use = "nothing") -> Sample:
         """The sample at a position of the stream; raises BadSample where it does not read, decode or say anything."""
         epoch, index = self.stream(position)
-        sample = self.at(index, position)
+        sample = self.at(index, position, use)
         return Sample(sample.key, sample.recipe, sample.spans, sample.meta | {"epoch": epoch, "position": position})
 
-    def at(self, index: int, position: int | None = None) -> Sample:
+    def at(self, index: int, position: int | None = None, use: Use = "nothing") -> Sample:
         """Sample `index` on disk; without a position nothing in it is random (evaluation)."""
         raw = self._read(index)
         rng = None if position is None else default_rng(derive_seed(self.seed, self.recipe.name, raw.key, position))
         record = self.record(raw)
-        media = self._decode(raw, record, rng)
+        media = self._decode(raw, record, rng, use)
         try:
             spans = self.template.spans(media, record, self.prompts, rng)
         except ValueError as error:
@@ -115,23 +121,42 @@ class Source:
             wanted += extension.split("+")
         return self.reader.read(index, wanted)
 
-    def _decode(self, raw: RawSample, record: Record, rng: Generator | None) -> list[MediaSpan]:
+    def _decode(self, raw: RawSample, record: Record, rng: Generator | None, use: Use = "nothing") -> list[MediaSpan]:
         variant = self._variant(raw, record)
         return [
-            MediaSpan(modality, self._decode_one(raw, modality, extension, rng), variant)
-            for modality, extension in self.recipe.media.items()
+            self._shelved(raw, modality, rng, use)
+            if use != "nothing" and modality in self.shelves and rng is not None and variant is None
+            else MediaSpan(modality, self._decode_one(raw, modality, rng), variant)
+            for modality in self.recipe.media
         ]
 
-    def _decode_one(self, raw: RawSample, modality: str, extension: str, rng: Generator | None) -> Tensor:
-        members = extension.split("+")
-        for member in members:
-            if member not in raw.members:
-                raise BadSample(raw.key, f"no .{member} member (it has: {_names(raw)})")
-        content = tuple(raw.members[member] for member in members)
+    def _shelved(self, raw: RawSample, modality: str, rng: Generator, use: Use) -> MediaSpan:
+        """What frozen parts have made of the medium, or else the medium, which may be kept if nothing in it is random.
+
+        Vectors are not kept: they are padded to the longest of their slice.
+        """
+        shelf = self.shelves[modality]
+        name = shelf.name(self._content(raw, modality))
+        if use == "outputs" and (found := shelf.find(name)) is not None:
+            return MediaSpan(modality, found, reached=shelf.reached)
+        watched = Watched(rng)
+        value = self._decode_one(raw, modality, watched)
+        return MediaSpan(modality, value, kept_as=None if watched.used or value.ndim < 2 else name)
+
+    def _decode_one(self, raw: RawSample, modality: str, rng: Any) -> Tensor:
+        content = self._content(raw, modality)
         try:
             return self.decoders[modality](content if len(content) > 1 else content[0], rng)
         except ValueError as error:
+            extension = self.recipe.media[modality]
             raise BadSample(raw.key, f".{extension} does not decode as {modality}: {error}") from error
+
+    def _content(self, raw: RawSample, modality: str) -> tuple[bytes, ...]:
+        members = self.recipe.media[modality].split("+")
+        for member in members:
+            if member not in raw.members:
+                raise BadSample(raw.key, f"no .{member} member (it has: {_names(raw)})")
+        return tuple(raw.members[member] for member in members)
 
     def _variant(self, raw: RawSample, record: Record) -> str | None:
         if self.recipe.variant_key is None:
@@ -193,16 +218,34 @@ class SliceDataset(Dataset[Batch]):
             raise unknown_name("source", name, self.sources, "the schedule")
         source, share = self.sources[name], self.slice_size // self.world_size
         first = occurrence * self.slice_size + self.rank * share
-        samples, holes = [], []
-        for position in range(first, first + share):
-            try:
-                samples.append(source.sample(position))
-            except BadSample as bad:
-                holes.append((source.recipe.name, bad.key, bad.reason))
+        positions = range(first, first + share)
+        samples, holes = _read(source, positions, "outputs" if source.shelves else "nothing")
+        if source.shelves and (holes or not _alike(samples)):
+            # A slice is computed whole or not at all, in its full size: an output's last bits may hang on how many
+            # media are computed together.
+            samples, holes = _read(source, positions, "nothing" if holes else "names")
         if samples or not self.stand_in:
             return self.collator(samples, name, holes)
         batch = self.collator([_any_sample(source)], name, holes)
         return replace(batch, loss_weights=torch.zeros_like(batch.loss_weights), idle=True)
+
+
+def _read(source: Source, positions: Sequence[int], use: Use) -> tuple[list[Sample], list[tuple[str, str, str]]]:
+    """The samples at these positions, and what is bad among them."""
+    samples, holes = [], []
+    for position in positions:
+        try:
+            samples.append(source.sample(position, use))
+        except BadSample as bad:
+            holes.append((source.recipe.name, bad.key, bad.reason))
+    return samples, holes
+
+
+def _alike(samples: Sequence[Sample]) -> bool:
+    """Whether the media of each modality have all come equally far."""
+    reached: dict[str, str] = {}
+    media = [span for sample in samples for span in sample.spans if isinstance(span, MediaSpan)]
+    return all(reached.setdefault(span.modality, span.reached) == span.reached for span in media)
 
 
 def _any_sample(source: Source) -> Sample:

@@ -5,7 +5,7 @@ Letters: N media, T frames, L tokens, D width, B samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,7 +23,10 @@ from modalign.models.loss import LossOutput, joined, supervised_loss
 from modalign.models.positions import Positions
 from modalign.models.seams import Encoder, Fusion, Projector, Tokenizer
 from modalign.models.text_tokenizer import TextTokenizer
-from modalign.types import Batch, MediaBatch, TokenSet
+from modalign.types import FEATURES, SOFT_TOKENS, Batch, MediaBatch, TokenSet
+
+Keep = Callable[[str, str, TokenSet, MediaBatch], None]
+"""Told of (modality, what its media have become, their tokens, the media), so that these can be kept."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class AlignedModel(FreezableModule):
         self.text_tokenizer = text_tokenizer
         # Off where all processes have to run the language model equally often, whatever the lengths of their samples.
         self.group_lengths = True
+        self.keep: Keep | None = None
         check_paths(self)
         fusion.attach(language_model)
 
@@ -71,6 +75,8 @@ class AlignedModel(FreezableModule):
 
     def features(self, modality: str, media: MediaBatch) -> TokenSet:
         """A modality's features, averaged over frames: what its projector reads."""
+        if media.reached == FEATURES:
+            return TokenSet(media.values, name=modality)
         path = self.path(modality)
         positions = cast(Positions, self.positions[modality])
         tokenizer = cast(Tokenizer, self.tokenizers[path.tokenizer])
@@ -80,11 +86,22 @@ class AlignedModel(FreezableModule):
         features = encoder(tokens.flatten(0, 1), positions.table())
         if num_frames > 1:
             features = features.unflatten(0, (num_items, num_frames)).mean(dim=1)
-        return TokenSet(features, name=modality)
+        return self._kept(modality, FEATURES, TokenSet(features, name=modality), media)
 
     def soft_tokens(self, media: Mapping[str, MediaBatch]) -> dict[str, TokenSet]:
         """Soft tokens of each modality's media, ready for the language model."""
-        return {m: self.projector_of(m)(self.features(m, x), m) for m, x in media.items()}
+        return {m: self._soft_tokens(m, x) for m, x in media.items()}
+
+    def _soft_tokens(self, modality: str, media: MediaBatch) -> TokenSet:
+        if media.reached == SOFT_TOKENS:
+            return TokenSet(media.values, name=modality)
+        tokens = self.projector_of(modality)(self.features(modality, media), modality)
+        return self._kept(modality, SOFT_TOKENS, tokens, media)
+
+    def _kept(self, modality: str, reached: str, tokens: TokenSet, media: MediaBatch) -> TokenSet:
+        if self.keep is not None and media.kept_as:
+            self.keep(modality, reached, tokens, media)
+        return tokens
 
     def compose(self, batch: Batch, padding: str = "right") -> Composed:
         """The batch as what enters the language model."""

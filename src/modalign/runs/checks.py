@@ -69,6 +69,16 @@ def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return versions
 
 
+def processor() -> str:
+    """The processor's name as the system tells it, which decides what kernels a library takes."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for key, _, value in fields if key.strip() == "model name"), platform.machine())
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git answers, None where it is not installed, refuses or takes long."""
     try:

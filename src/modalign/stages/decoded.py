@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
+
+from modalign.data.decoding import Watched, content_digest
 
 
 class DecodedCache:
@@ -37,38 +38,17 @@ class DecodedCache:
             self._bytes -= oldest.nbytes
 
 
-class _Watched:
-    """A generator that remembers whether anything was drawn from it."""
-
-    def __init__(self, generator: Any) -> None:
-        self.generator = generator
-        self.used = False
-
-    def __getattr__(self, name: str) -> Any:
-        self.used = True
-        return getattr(self.generator, name)
-
-
 class _Cached:
     def __init__(self, cache: DecodedCache, decoder: Any) -> None:
         self.cache = cache
         self.decoder = decoder
 
     def __call__(self, data: Any, rng: Any = None) -> Tensor:
-        key = (id(self.decoder), _digest(data if isinstance(data, tuple) else (data,)))
+        key = (id(self.decoder), content_digest(data if isinstance(data, tuple) else (data,)))
         value = self.cache.get(key)
         if value is None:
-            watched = None if rng is None else _Watched(rng)
+            watched = None if rng is None else Watched(rng)
             value = self.decoder(data, watched)
             if watched is not None and not watched.used:
                 self.cache.put(key, value)
         return value
-
-
-def _digest(members: tuple[bytes, ...]) -> bytes:
-    """Of what the members hold and of where each ends."""
-    state = hashlib.blake2b(digest_size=16)
-    for member in members:
-        state.update(len(member).to_bytes(8, "little"))
-        state.update(member)
-    return state.digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ class Engine:
         return self.spec.stage_settings or self.settings.stages[self.spec.stage]
 
     def fit(
-        self, module: StageModule, data: CurriculumData, dashboard: WandbDashboard | None = None
+        self,
+        module: StageModule,
+        data: CurriculumData,
+        dashboard: WandbDashboard | None = None,
+        also: Sequence[pl.Callback] = (),
     ) -> StepCheckpoints:
         """Train to the last step, or to where a signal asks to stop; tells which in the returned callback."""
         metrics = MetricLog(self.folder.metrics_file)
@@ -79,7 +84,7 @@ class Engine:
         every, kept = self.settings.trainer.checkpoint_every, self.settings.trainer.keep_every
         checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics, self.ranks, kept)
         newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints))
-        self.train(module, data, self._callbacks(data, metrics, dashboard, checkpoints), newest)
+        self.train(module, data, [*also, *self._callbacks(data, metrics, dashboard, checkpoints)], newest)
         metrics.close()
         if self.step < self.spec.steps and not checkpoints.interrupted:
             raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")

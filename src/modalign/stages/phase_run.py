@@ -36,6 +36,7 @@ from modalign.stages.assemble import build_contrastive, build_model, find_text_t
 from modalign.stages.base import StageModule
 from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine, computes_on_gpu, machine_state
+from modalign.stages.feature_cache import feature_cache, kept_choice
 from modalign.stages.measure import Measure
 from modalign.stages.phase_parts import parts_that_train
 from modalign.stages.proof import prove
@@ -74,6 +75,7 @@ class PhaseRun:
                 model, plan = module.model, module.plan
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
                 manifest = self._manifest(model, plan, copied)
+                manifest.extra |= kept_choice(earlier)
                 self._write(manifest)
                 if self.stage.backbone is None and self.ranks.first:
                     manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
@@ -268,7 +270,8 @@ class PhaseRun:
         with InterruptFlag() as flag:
             engine = Engine(self.sources, self.spec, self.folder, flag, self.plain, self.ranks)
             with time("training"):
-                stopped: StepCheckpoints = engine.fit(module, data, dashboard)
+                cache = feature_cache(engine.settings, self.stage, data, manifest, self._write, self.ranks)
+                stopped: StepCheckpoints = engine.fit(module, data, dashboard, cache)
             manifest.extra["machine"] = machine_state(engine.settings.trainer.accelerator, self.ranks.world_size)
             if stopped.interrupted:
                 raise Interrupted(
