@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,12 +24,13 @@ TINY = ["debug=tiny", "trainer.progress=false", "evaluation.num_items=4", "train
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of run: its overrides, with or without accumulation, with or without loader workers."""
+    """One kind of run: with or without accumulation, loader workers, kept features (its unbroken run has none)."""
 
     stage: str
     slices_per_step: int
     workers: int
     steps: int = 40
+    cache: str = "off"
 
     def command(self, runs: Path, data: Path) -> list[str]:
         """The command, the same before and after every kill."""
@@ -37,11 +38,12 @@ class Case:
         return [
             sys.executable, "train.py", *target[self.stage], *TINY, f"paths.runs={runs}", f"paths.data={data}",
             f"stages.{self.stage}.steps={self.steps}", f"stages.{self.stage}.slices_per_step={self.slices_per_step}",
-            f"data.workers={self.workers}",
+            f"data.workers={self.workers}", f"data.feature_cache={self.cache}",
         ]  # fmt: skip
 
 
 CASES = [Case(stage, slices, workers) for stage in ("align", "instruct") for slices in (1, 2) for workers in (0, 2)]
+CASES.append(Case("instruct", 1, 2, cache="on"))
 
 
 def run(command: list[str]) -> subprocess.Popen[bytes]:
@@ -99,7 +101,7 @@ def compare(case: Case, parents: Path, data: Path, kills: int, rng: random.Rando
     with tempfile.TemporaryDirectory() as temporary:
         unbroken, broken = Path(temporary) / "unbroken", Path(temporary) / "broken"
         shutil.copytree(parents, unbroken)
-        finish(case.command(unbroken, data))
+        finish(replace(case, cache="off").command(unbroken, data))
         reference = made(unbroken, parents)
         shutil.copytree(parents, broken)
         folder = broken / reference.name

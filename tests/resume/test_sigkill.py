@@ -25,8 +25,13 @@ def parents(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
-    [sigkill.Case("align", 1, 0), sigkill.Case("align", 2, 2), sigkill.Case("instruct", 2, 0)],
-    ids=lambda case: f"{case.stage}-accumulate{case.slices_per_step}-workers{case.workers}",
+    [
+        sigkill.Case("align", 1, 0),
+        sigkill.Case("align", 2, 2),
+        sigkill.Case("instruct", 2, 0),
+        sigkill.Case("instruct", 1, 2, cache="on"),
+    ],
+    ids=lambda case: f"{case.stage}-accumulate{case.slices_per_step}-workers{case.workers}-cache-{case.cache}",
 )
 def test_a_killed_run_ends_bit_identical_to_the_unbroken_one(case, parents):
     runs, data = parents
