@@ -36,7 +36,11 @@ class FeatureStore:
 
     def read(self, name: str) -> Tensor | None:
         """A kept tensor; None where there is none that is whole."""
-        content = self.files.read(name)
+        try:
+            content = self.files.read(name)
+        except ModalignError as error:
+            log.warning("%s; the output is computed anew", error)
+            return None
         if content is None:
             return None
         try:

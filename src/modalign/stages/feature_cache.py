@@ -184,6 +184,8 @@ class FeatureCache(pl.Callback):
         told = {"measured": trial.to_dict(), "gb": float(f"{wanted:.3g}")}
         if wanted > bound:
             return {"use": False, "why": f"{wanted:.3g} GB do not fit into feature_cache_gb={bound:g}", **told}
+        if not trial.whole:
+            return {"use": False, "why": "not all of what it decodes can be kept, and a slice is read whole", **told}
         why = f"{1e3 * trial.live_s:.4g} ms a slice live, {1e3 * trial.kept_s:.4g} ms kept, {passes:.2g} passes"
         log.info("recipe %s: outputs of frozen parts are %s (%s)", name, "kept" if trial.pays else "not kept", why)
         return {"use": trial.pays, "why": why, **told}

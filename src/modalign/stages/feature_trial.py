@@ -26,7 +26,8 @@ _ROUNDS = 3
 class Trial:
     """Seconds of a slice that is read and computed, of one whose outputs are read, of writing them; bytes of a sample.
 
-    `passes` is how often the phase reads a sample on average, `held` the share that was kept before it began.
+    `passes` is how often the phase reads a sample on average, `held` the share that was kept before it began, `whole`
+    whether all media of a slice can be kept, without which none of them is read.
     """
 
     live_s: float
@@ -35,16 +36,17 @@ class Trial:
     sample_bytes: float
     passes: float
     held: float
+    whole: bool = True
 
     @property
     def pays(self) -> bool:
         """Whether the phase is the shorter for it: the first pass writes, all later ones read."""
         first = 1.0 - self.held
-        return (self.passes - first) * (self.live_s - self.kept_s) > first * self.write_s
+        return self.whole and (self.passes - first) * (self.live_s - self.kept_s) > first * self.write_s
 
     def to_dict(self) -> dict[str, float]:
         """Plain values."""
-        return {name: float(f"{value:.4g}") for name, value in asdict(self).items()}
+        return {name: value if name == "whole" else float(f"{value:.4g}") for name, value in asdict(self).items()}
 
 
 def usable(source: Source, count: int, first: int) -> list[Sample]:
@@ -100,7 +102,8 @@ def measure(
     """Read and compute a few slices, keep what came, read it again; the fastest of a few rounds counts."""
     slices = [usable(source, rows, first + number * _TRIES * rows) for number in range(2)]
     names = [_names(source, samples) for samples in slices]
-    named = [(m, name) for one in names for m, found in one.items() for name in found if name is not None]
+    every = [(m, name) for one in names for m, found in one.items() for name in found]
+    named = [(m, name) for m, name in every if name is not None]
     held = sum((source.shelves[m].store.files.folder / name).exists() for m, name in named) / max(1, len(named))
     live, kept, write = [], [], []
     for number in range(_ROUNDS):
@@ -120,7 +123,7 @@ def measure(
                 torch.stack(whole).to(device)
         kept.append(time.perf_counter() - begin)
     size = sum(values.nbytes for values in outputs.values()) / rows
-    return Trial(min(live), min(kept), max(write), size, passes, held)
+    return Trial(min(live), min(kept), max(write), size, passes, held, len(named) == len(every) > 0)
 
 
 def _computed(model: AlignedModel, source: Source, batch: Batch) -> dict[str, Tensor]:
