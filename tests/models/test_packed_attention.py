@@ -149,7 +149,7 @@ def test_layers_that_are_computed_again_have_the_same_gradients(make_model, make
 
 def test_adapters_train_as_they_do_on_padded_rows(make_model, make_media, make_batch):
     batch = make_batch(SAMPLES, make_media("image", count=3))
-    plain, packed = both(make_model, "llama", lora={"rank": 2, "alpha": 4, "targets": "all-linear"})
+    plain, packed = both(make_model, "llama", lora={"rank": 2, "alpha": 4.0, "targets": "all-linear"})
     for model in (plain, packed):
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -159,12 +159,29 @@ def test_adapters_train_as_they_do_on_padded_rows(make_model, make_media, make_b
     assert_same(found, wanted)
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "mistral"])
+def test_products_written_out_are_what_the_fused_kernel_computes(kind, make_model, make_media, make_batch, monkeypatch):
+    batch = make_batch(SAMPLES, make_media("image", count=3))
+    _, packed = both(make_model, kind)
+    _, wanted = gradients(packed, batch)
+    monkeypatch.setattr(packed_attention, "kernel_of", lambda *_: packed_attention.PLAIN)
+    assert_same(gradients(packed, batch)[1], wanted)
+
+
+def test_a_kernel_is_chosen_by_device_and_precision():
+    cpu = torch.device("cpu")
+    assert packed_attention.kernel_of(cpu, torch.float32, 64) == packed_attention.FUSED
+    assert packed_attention.kernel_of(cpu, torch.bfloat16, 64) == packed_attention.PLAIN
+    assert packed_attention.kernel_of(torch.device("cuda"), torch.float32, 64) == packed_attention.FUSED
+    assert packed_attention.kernel_of(torch.device("cuda"), torch.bfloat16, 36) == packed_attention.FUSED
+
+
 def test_half_precision_is_as_close_to_float32_packed_as_padded(make_model, make_media, make_batch):
     batch = make_batch(SAMPLES, make_media("image", count=3))
     plain, packed = both(make_model, "llama")
     exact = plain.loss(batch).loss_sum
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert packed.loss(batch).loss_sum == pytest.approx(float(exact), rel=2e-2)
+        assert packed.loss(batch).loss_sum == pytest.approx(exact.item(), rel=2e-2)
 
 
 def test_answers_are_generated_as_without_packing(make_model, make_media, make_batch):
@@ -180,7 +197,7 @@ def test_answers_are_generated_as_without_packing(make_model, make_media, make_b
         ("qwen3_next", {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}, "linear_attention"),
         ("bloom", {}, "does not go through transformers' interface"),
         ("gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1}, "as torch's kernel does"),
-        ("mamba", {}, "interface"),
+        ("mamba", {}, "linear_attention"),
     ],
 )
 def test_a_model_whose_samples_would_read_each_other_is_refused(kind, changes, reason):

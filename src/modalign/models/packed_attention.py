@@ -27,8 +27,9 @@ from modalign.models.packing import Packing
 PACKED = "packed"
 # A mask of four axes is taken as made, and none is looked for in the positions; packed attention needs none.
 NO_MASK = (1, 1, 1, 1)
-# The kernels of a packed row: torch's for sequences of many lengths, or its fused one on each sample.
-VARLEN, EACH = "varlen", "fused, each sample"
+# The kernels of a packed row: torch's for sequences of many lengths, or on each sample its fused one, or the products
+# written out.
+VARLEN, FUSED, PLAIN = "varlen", "fused, each sample", "plain, each sample"
 HALF = (torch.bfloat16, torch.float16)
 # What a layer of these kinds may read is known from its sample's length alone.
 _READS = {"full_attention", "sliding_attention"}
@@ -58,46 +59,51 @@ def packed_attention(
         raise _unfit(module.config, f"its attention has {beyond[0]}")
     window = _window(module, settings)
     dtype = _computed_in(query)
-    kind = EACH if dropout else kernel_of(query.device, dtype, query.shape[-1], window is not None)
+    kind = FUSED if dropout else kernel_of(query.device, dtype, query.shape[-1], window is not None)
     if kind == VARLEN:
         return _varlen(query.to(dtype), key.to(dtype), value.to(dtype), scaling, window, packing), None
-    return _each(query, key, value, scaling, dropout, window, packing.lengths), None
+    read = []
+    for q, k, v in zip(*(x.split(packing.lengths, dim=2) for x in (query, key, value)), strict=True):
+        out = _plain(q, k, v, scaling, window) if kind == PLAIN else _fused(q, k, v, scaling, window, dropout)
+        read.append(out.transpose(1, 2))
+    return torch.cat(read, dim=1), None
 
 
 def kernel_of(device: torch.device, dtype: torch.dtype, width: int, slides: bool = False) -> str:
-    """Which kernel reads a packed row, by what it is given and no timing: the same whenever a run goes on."""
-    if device.type != "cuda" or dtype not in HALF or width % 8 or width > 256:
-        return EACH
-    able = torch.cuda.get_device_capability(device) >= (8, 0)
-    return VARLEN if able and ("window_size" in varlen_asks() or not slides) else EACH
+    """Which kernel reads a packed row, by what it is given and no timing: the same whenever a run goes on.
+
+    On a CPU torch's fused kernel is the faster in float32, and slower than plain products in half precision (backward).
+    """
+    if device.type != "cuda":
+        return PLAIN if dtype in HALF else FUSED
+    able = dtype in HALF and width % 8 == 0 and width <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
+    return VARLEN if able and ("window_size" in varlen_asks() or not slides) else FUSED
 
 
-def _each(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scaling: float | None,
-    dropout: float,
-    window: int | None,
-    lengths: tuple[int, ...],
-) -> Tensor:
-    """Each sample by itself."""
-    grouped = query.shape[1] != key.shape[1]
-    read = []
-    for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True):
-        near = None if window is None or window >= q.shape[2] else _near(q, window)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=near, dropout_p=dropout, is_causal=near is None, scale=scaling, enable_gqa=grouped
-        )
-        read.append(out.transpose(1, 2))
-    return torch.cat(read, dim=1)
+def _fused(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None, dropout: float) -> Tensor:
+    """Torch's kernel on one sample."""
+    near = None if window is None or window >= q.shape[2] else _near(q, window)
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=near, dropout_p=dropout, is_causal=near is None, scale=scaling, enable_gqa=grouped
+    )
 
 
-def _near(query: Tensor, window: int) -> Tensor:
-    """Which positions a sliding window lets each one read."""
-    places = torch.arange(query.shape[2], device=query.device)
+def _plain(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None) -> Tensor:
+    """The same written out, its softmax in float32 as transformers' own."""
+    if (groups := q.shape[1] // k.shape[1]) > 1:
+        k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+    scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    weights = scores.masked_fill(~_near(q, window), float("-inf")).softmax(dim=-1, dtype=torch.float32)
+    return weights.to(v.dtype) @ v
+
+
+def _near(query: Tensor, window: int | None) -> Tensor:
+    """Which positions each one reads: itself and those before it, as far back as a sliding window goes."""
+    length = query.shape[2]
+    places = torch.arange(length, device=query.device)
     behind = places[:, None] - places[None]
-    return (behind >= 0) & (behind < window)
+    return (behind >= 0) & (behind < (window or length))
 
 
 def _varlen(
