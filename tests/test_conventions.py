@@ -59,6 +59,7 @@ MAY_KNOW = {
     },
     "transformers": {
         "models/language_model",
+        "models/packed_attention",
         "models/pretrained",
         "models/text_tokenizer",
         "bench/hub_trainer",

@@ -25,7 +25,7 @@ def result(value, noise=0.01):
 
 
 def report(*verdicts):
-    return Report("standard", "wall", 5, MACHINE, {"float32": 2e11}, list(verdicts))
+    return Report("standard", "wall", 5, MACHINE, {"float32": 2e11}, (), list(verdicts))
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_ratios_are_of_the_same_round_and_so_is_the_spread():
 
 def test_every_row_names_a_file_that_is_there():
     assert {row.module for row in ROWS.values()} == {
-        "steps", "floor", "language", "memory", "frameworks", "loading", "waiting", "caching", "generation",
+        "steps", "options", "floor", "language", "memory", "frameworks", "loading", "waiting", "caching", "generation",
     }  # fmt: skip

@@ -57,9 +57,10 @@ ROWS: dict[str, Row] = {
         {CPU: Bar(0.75, 0.70), GPU: Bar(0.72, 0.69)}, less=True,
     ),
     "packing": Row(
-        "tokens/s at mixed lengths over tokens/s at equal lengths", "language",
+        "language model, tokens/s of mixed lengths packed over tokens/s of equal lengths", "language",
         {CPU: Bar(0.88, 0.95), GPU: Bar(0.90, 0.97)},
     ),
+    "packed": Row("align, samples/s with attention=packed over rows of like length together", "options", {}),
     "head": Row(
         "loss head's peak bytes over those of logits at every position", "memory",
         {CPU: Bar(0.4, 0.1), GPU: Bar(0.4, 0.1)}, less=True,

@@ -44,12 +44,14 @@ class Report:
     rounds: int
     machine: dict[str, Any]
     gemm: dict[str, float]
+    changes: tuple[str, ...]
     verdicts: list[Verdict]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; seconds of every round are among them."""
         return {
             "size": self.size, "clock": self.clock, "rounds": self.rounds, "machine": self.machine, "gemm": self.gemm,
+            "changes": list(self.changes),
             "rows": {
                 v.name: asdict(v.result) | {"title": v.row.title, "less": v.row.less, "verdict": v.word,
                                             "bar": None if v.bar is None else asdict(v.bar)}
@@ -59,12 +61,18 @@ class Report:
 
 
 def run_rows(
-    names: Sequence[str], size: str, device: torch.device, clock: str, rounds: int, tell: Callable[[Verdict], None]
+    names: Sequence[str],
+    size: str,
+    device: torch.device,
+    clock: str,
+    rounds: int,
+    tell: Callable[[Verdict], None],
+    changes: tuple[str, ...] = (),
 ) -> Report:
     """Measure each row in turn; `tell` hears of each when it is done."""
     with tempfile.TemporaryDirectory(prefix="modalign-bench-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        setting = Setting(SIZES[size], device, CLOCKS[clock], rounds, Path(folder))
+        setting = Setting(SIZES[size], device, CLOCKS[clock], rounds, Path(folder), changes)
         facts = machine(device)
         rates = gemm_rates(setting)
         verdicts = []
@@ -73,7 +81,7 @@ def run_rows(
             verdicts.append(judge(name, result, size, device))
             tell(verdicts[-1])
             gc.collect()
-    return Report(size, clock, rounds, facts, rates, verdicts)
+    return Report(size, clock, rounds, facts, rates, changes, verdicts)
 
 
 def gemm_rates(setting: Setting) -> dict[str, float]:

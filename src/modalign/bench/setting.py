@@ -15,13 +15,14 @@ from modalign.bench.timing import Clock, Contender, Ratio, Seconds, interleave
 
 @dataclass
 class Setting:
-    """One run of the bench; models are built when the first row asks for them."""
+    """One run of the bench; models, with `changes` of their settings, are built when the first row asks for them."""
 
     size: Size
     device: torch.device
     clock: Clock
     rounds: int
     folder: Path
+    changes: tuple[str, ...] = ()
 
     @property
     def on_gpu(self) -> bool:
@@ -31,17 +32,21 @@ class Setting:
     @cached_property
     def step(self) -> Subject:
         """The model that steps are compared on, in float32."""
-        return make_subject(self.size.step, self.device)
+        return make_subject(self.size.step, self.device, self.changes)
 
     @cached_property
     def half(self) -> Subject:
         """The same with language model and encoder in bfloat16; on a GPU the only one, lest two be held."""
-        return make_subject(self.size.step, self.device, half=True) if self.on_gpu else in_half(self.step)
+        return (
+            make_subject(self.size.step, self.device, self.changes, half=True)
+            if self.on_gpu
+            else in_half(self.step, self.changes)
+        )
 
     @cached_property
     def frame(self) -> Subject:
         """The model that frameworks are compared on."""
-        return self.half if self.on_gpu else make_subject(self.size.frame, self.device)
+        return self.half if self.on_gpu else make_subject(self.size.frame, self.device, self.changes)
 
     def time(self, contenders: dict[str, Contender], rounds: int | None = None) -> Seconds:
         """Seconds of each contender, interleaved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from modalign.config.compose import compose_settings
 from modalign.config.schema import Settings
 from modalign.models.aligned import AlignedModel
 from modalign.models.freezing import plan_freeze
+from modalign.models.packed_attention import register_packed
 from modalign.stages.assemble import build_model
 from modalign.stages.skeleton import without_weights
 from modalign.types import Batch, MediaBatch, Segment
@@ -21,6 +22,7 @@ from modalign.types import Batch, MediaBatch, Segment
 MODALITY = "image"
 BOS, FIRST_WORD = 1, 3
 # What trains: the published code leaves the image tokenizer inside the frozen encoder, and so does the bench.
+PADDED = "sdpa"  # attention of rows that are padded, those of like length together
 ALIGN, INSTRUCT, RELEASED = ("projectors",), ("llm",), ("projectors", "llm")
 
 
@@ -83,12 +85,20 @@ def spread_lengths(count: int, mean: int, most: int, seed: int) -> Tensor:
 
 
 def make_subject(
-    scale: Scale, device: torch.device, half: bool = False, seed: int = 0, modality: str = MODALITY
+    scale: Scale,
+    device: torch.device,
+    changes: Sequence[str] = (),
+    half: bool = False,
+    seed: int = 0,
+    modality: str = MODALITY,
 ) -> Subject:
-    """The scale's model with random weights; `half` keeps language model and encoder in bfloat16, as at full size."""
+    """The scale's model with random weights and `changes` of its settings.
+
+    `half` keeps language model and encoder in bfloat16, as at full size.
+    """
     dtype = "bfloat16" if half else "float32"
     kept = (f"model.language_model.dtype={dtype}", f"model.encoders.clip.dtype={dtype}")
-    settings, _ = compose_settings([*scale.settings, *kept])
+    settings, _ = compose_settings([*scale.settings, *kept, *changes])
     settings = without_weights(settings)
     torch.manual_seed(seed)
     with torch.device(device):
@@ -98,9 +108,9 @@ def make_subject(
     return Subject(model, settings, scale, device)
 
 
-def in_half(subject: Subject) -> Subject:
+def in_half(subject: Subject, changes: Sequence[str] = ()) -> Subject:
     """The same weights, those of language model and encoder rounded to bfloat16."""
-    made = make_subject(subject.scale, subject.device, half=True)
+    made = make_subject(subject.scale, subject.device, changes, half=True)
     made.model.load_state_dict(subject.model.state_dict())
     return made
 
@@ -113,3 +123,16 @@ def training(model: AlignedModel, parts: tuple[str, ...]) -> Iterator[list[nn.Pa
         yield [p for p in model.parameters() if p.requires_grad]
     finally:
         model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def attending(model: AlignedModel, attention: str | None) -> Iterator[None]:
+    """Within it, the language model's attention is this one (None: the one that it has)."""
+    llm = model.llm.model
+    kept = llm.config._attn_implementation
+    register_packed()
+    llm.set_attn_implementation(attention or kept)
+    try:
+        yield
+    finally:
+        llm.set_attn_implementation(kept)

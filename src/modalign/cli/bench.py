@@ -1,4 +1,4 @@
-"""`modalign bench [ROW …]`: training against its peers, as ratios from interleaved runs in one process."""
+"""`modalign bench [ROW …] [key=value …]`: training against its peers, as ratios from interleaved runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from modalign.bench.sizes import SIZES
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser
 from modalign.cli.terminal import print_table, say, warn
+from modalign.config.compose import compose_settings
 from modalign.errors import ModalignError, unknown_name
 
 SUMMARY = """Measure training against its peers: the published step on the same weights, the Hugging Face Trainer, plain
@@ -21,6 +22,7 @@ interleaved in one process; a ratio is judged only where ours timed twice agrees
 EXAMPLES = [
     "modalign bench --size small --rounds 3",
     "modalign bench align align_bf16 floor",
+    "modalign bench align packing model.language_model.attention=packed",
     "modalign bench --json bench.json --picture bench.svg --page docs/speed.md",
     "modalign bench --device cuda --size full",
 ]
@@ -37,7 +39,11 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse(arguments)
     if options.size is not None and options.size not in SIZES:
         raise unknown_name("size", options.size, SIZES, "modalign bench")
-    select(options.rows, CPU)
+    changes = tuple(word for word in options.rows if "=" in word)
+    wanted = [word for word in options.rows if "=" not in word]
+    select(wanted, CPU)
+    if changes:
+        compose_settings([*SIZES["tiny"].step.settings, *changes])
     prepare_environment()
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -53,10 +59,10 @@ def run(arguments: Sequence[str]) -> int:
     kind = GPU if device.type == "cuda" else CPU
     size = options.size or ("full" if kind == GPU else "standard")
     torch.manual_seed(0)
-    names = select(options.rows, kind)
+    names = select(wanted, kind)
     report = run_rows(
         names, size, device, options.clock, options.rounds,
-        lambda verdict: warn(f"{verdict.name}: {verdict.result.ratio.value:.3g} ({verdict.result.agreement})"),
+        lambda verdict: warn(f"{verdict.name}: {verdict.result.ratio.value:.3g} ({verdict.result.agreement})"), changes,
     )  # fmt: skip
     print_table(HEADER, [cells(verdict) for verdict in report.verdicts], numbers=NUMBERS)
     for line in [*facts(report), *unjudged(report)]:
@@ -76,7 +82,10 @@ def _parser() -> VerbParser:
     width = max(map(len, ROWS))
     rows = "\n".join(f"  {name:<{width}}  {row.title}" for name, row in ROWS.items())
     parser = VerbParser("bench", f"{SUMMARY}\n\nrows\n{rows}", EXAMPLES)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="which rows (without: all of the device)")
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW",
+        help="which rows (without: all of the device), and settings of the models as key=value",
+    )  # fmt: skip
     parser.add_argument("--size", metavar="NAME", help=f"{', '.join(SIZES)} (bars hold at standard, on a GPU at full)")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--rounds", metavar="N", type=_positive, default=5, help="how often each is timed (5)")

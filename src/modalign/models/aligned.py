@@ -6,7 +6,7 @@ Letters: N media, T frames, L tokens, D width, B samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -20,6 +20,7 @@ from modalign.models.fusion.sequence import Composed
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.length_groups import length_groups, part_of_batch
 from modalign.models.loss import LossOutput, joined, supervised_loss
+from modalign.models.packing import packing_of
 from modalign.models.positions import Positions
 from modalign.models.seams import Encoder, Fusion, Projector, Tokenizer
 from modalign.models.text_tokenizer import TextTokenizer
@@ -120,12 +121,21 @@ class AlignedModel(FreezableModule):
         with self.fusion.reading(composed.cross):
             return self.llm.hidden(composed.embeddings, mask, composed.position_ids)
 
+    def hidden_packed(self, composed: Composed) -> Float[Tensor, "B T D"]:
+        """The same with the samples in one row, none of whose padding is computed; there it means nothing."""
+        lengths, embeddings = composed.attention_mask.sum(dim=1).tolist(), composed.embeddings
+        packing = packing_of(lengths, embeddings.shape[1], embeddings.device)
+        with self.fusion.reading(composed.cross and replace(composed.cross, packing=packing)):
+            return self.llm.hidden_packed(embeddings, composed.position_ids, packing)
+
     def loss(self, batch: Batch) -> LossOutput:
         """Sum of the weighted cross entropy of a batch's supervised tokens."""
         return self.language_loss(self.compose(batch))
 
     def language_loss(self, composed: Composed) -> LossOutput:
         """The loss of what entered the language model."""
+        if self.llm.packs:
+            return supervised_loss(self.hidden_packed(composed), composed.labels, composed.weights, self.llm.logits)
         if composed.cross is not None:
             return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
         lengths = composed.attention_mask.sum(dim=1).tolist()

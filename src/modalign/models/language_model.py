@@ -15,6 +15,8 @@ from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from modalign.errors import ModalignError
 from modalign.models.adapters import LoraSettings, hide_base_layers, insert_lora, restore_base_layers
+from modalign.models.packed_attention import NO_MASK, PACKED, register_packed, require_packable
+from modalign.models.packing import Packing
 from modalign.models.pretrained import dtype_of, from_scratch, load_weights
 
 
@@ -77,6 +79,24 @@ class CausalLanguageModel(nn.Module):
         )
         return output.last_hidden_state
 
+    @property
+    def packs(self) -> bool:
+        """Whether training lays samples into one row (its attention is `packed`)."""
+        return self.model.config._attn_implementation == PACKED
+
+    def hidden_packed(
+        self, embeddings: Float[Tensor, "B T D"], position_ids: Int[Tensor, "B T"], packing: Packing
+    ) -> Float[Tensor, "B T D"]:
+        """As `hidden`, of right-padded rows whose padding is not computed; what then stands in it means nothing."""
+        output = cast(nn.Module, self.model.base_model)(
+            inputs_embeds=packing.pack(embeddings),
+            attention_mask=embeddings.new_zeros(NO_MASK),
+            position_ids=packing.pack(position_ids),
+            use_cache=False,
+            packing=packing,
+        )
+        return packing.unpack(output.last_hidden_state)
+
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every token."""
         return cast(nn.Linear, self.model.get_output_embeddings())(hidden)
@@ -138,10 +158,13 @@ def load_language_model(
 ) -> CausalLanguageModel:
     """A language model by name or local folder, or from scratch by a configuration with its `model_type`.
 
-    Nothing is fetched unless `source` is a name that is no local folder. `architecture` is the configuration that
-    `source` must turn out to have, from which sizes are known without its weights. `bits` (8 or 4) keeps frozen weights
-    small; `lora` (rank, alpha, dropout, targets) inserts adapters as the part `llm.lora`.
+    `attention` is one of transformers' (sdpa, eager, …) or `packed`: training then computes no padding. Nothing is
+    fetched unless `source` is a name that is no local folder. `architecture` is the configuration that `source` must
+    turn out to have, from which sizes are known without its weights. `bits` (8 or 4) keeps frozen weights small; `lora`
+    (rank, alpha, dropout, targets) inserts adapters as the part `llm.lora`.
     """
+    if attention == PACKED:
+        register_packed()
     kind = dtype_of(dtype, "the language model")
     if isinstance(source, str):
         model = load_weights(source, kind, attention, architecture, bits)
@@ -152,6 +175,8 @@ def load_language_model(
         )
     else:
         model = from_scratch(source, kind, attention)
+    if attention == PACKED:
+        require_packable(model)
     if lora is not None:
         insert_lora(model, LoraSettings.of(lora))
     return CausalLanguageModel(model)

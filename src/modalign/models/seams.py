@@ -80,5 +80,5 @@ class Fusion(Protocol):
         ...
 
     def reading(self, cross: CrossSource | None) -> AbstractContextManager[None]:
-        """A context in which inserted modules read `cross`."""
+        """A context in which inserted modules read `cross`, from one packed row of positions where it has a packing."""
         ...

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from modalign.errors import ModalignError
 from modalign.models.fusion.sequence import Composed, CrossSource, lay_out, media_rows
 from modalign.models.language_model import CausalLanguageModel
+from modalign.models.packing import Packing
 from modalign.models.projectors.blocks import SwiGLU
 from modalign.types import Batch, TokenSet
 
@@ -43,15 +44,23 @@ class GatedCrossAttention(nn.Module):
         self.gate_feed = nn.Parameter(torch.zeros(1))
 
     def forward(
-        self, x: Float[Tensor, "B T D"], media: Float[Tensor, "B M _"], visible: Bool[Tensor, "B T M"]
-    ) -> Float[Tensor, "B T D"]:
-        """The hidden states after having read the media that each position may see."""
+        self,
+        x: Float[Tensor, "_ _ D"],
+        media: Float[Tensor, "B M _"],
+        visible: Bool[Tensor, "B T M"],
+        packing: Packing | None = None,
+    ) -> Float[Tensor, "_ _ D"]:
+        """The hidden states [B, T, D], or packed [1, N, D], after having read the media that each may see."""
         sees = visible.any(dim=-1, keepdim=True)
         key, value = (self._heads(part) for part in self.key_value(self.media_norm(media)).chunk(2, dim=-1))
-        query = self._heads(self.query(self.norm(x)))
+        query = self.query(self.norm(x))
+        query = self._heads(query if packing is None else packing.unpack(query))
         # A row that sees nothing would be a softmax over nothing: it reads everything, and is then left out.
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=(visible | ~sees).unsqueeze(1))
-        read = self.out(read.transpose(1, 2).flatten(2))
+        read = read.transpose(1, 2).flatten(2)
+        if packing is not None:
+            read, sees = packing.pack(read), packing.pack(sees)
+        read = self.out(read)
         x = x + (self.gate_attention.tanh() * read).masked_fill(~sees, 0.0)
         return x + (self.gate_feed.tanh() * self.feed(self.feed_norm(x))).masked_fill(~sees, 0.0)
 
@@ -133,13 +142,13 @@ class GatedCrossAttentionFusion(nn.Module):
         finally:
             self.source = None
 
-    def read(self, site: str, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def read(self, site: str, hidden: Float[Tensor, "_ _ D"]) -> Float[Tensor, "_ _ D"]:
         """One block's work; while generating, new positions see what the last one of the prompt saw."""
         assert self.source is not None
-        visible = self.source.visible
-        if hidden.shape[1] != visible.shape[1]:
+        visible, packing = self.source.visible, self.source.packing
+        if packing is None and hidden.shape[1] != visible.shape[1]:
             visible = visible[:, -1:].expand(-1, hidden.shape[1], -1)
-        return self.blocks[site](hidden, self.source.values, visible)
+        return self.blocks[site](hidden, self.source.values, visible, packing)
 
 
 def _split(

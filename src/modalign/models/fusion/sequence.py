@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from modalign.errors import ModalignError, unknown_name
+from modalign.models.packing import Packing
 from modalign.types import Batch, TokenSet
 
 IGNORED = -100
@@ -20,10 +21,14 @@ IGNORED = -100
 
 @dataclass(slots=True)
 class CrossSource:
-    """Media tokens beside the sequence, and which of them each position may read."""
+    """Media tokens beside the sequence, and which of them each position may read.
+
+    With `packing` the positions come as one row without padding.
+    """
 
     values: Float[Tensor, "B M D"]
     visible: Bool[Tensor, "B T M"]
+    packing: Packing | None = None
 
 
 @dataclass(slots=True)
