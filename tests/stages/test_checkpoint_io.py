@@ -17,7 +17,13 @@ from modalign.runs.writer import Writer
 from modalign.stages import checkpoint_io
 from modalign.stages.checkpoint_io import PartCheckpointIO
 
-IMAGE = ("stage=align", "modality=image", "trainer.checkpoint_every=1", "trainer.keep_every=1", "seed=3")
+IMAGE = (
+    "stage=align",
+    "modality=image",
+    "trainer.checkpoint_every=1",
+    "trainer.keep_every=1",
+    "+modalities.image.positions.std=0.43",
+)
 
 
 def alike(one, other):

@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Does a write at once, or in a thread of its own where it is in the `background`; what is left is on disk.
+    """Does each write at once or, in the `background`, in a thread of its own; who leaves it (`with`) waits for that.
 
     `before` is done before each write, by the same thread. A write that has failed raises its error where the writer
-    is next spoken to; an earlier error of the training is not replaced by it.
+    is next spoken to; it does not replace an error that has ended the training already.
     """
 
     def __init__(self, background: bool = False, before: Callable[[], object] | None = None) -> None:
