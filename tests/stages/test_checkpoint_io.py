@@ -17,6 +17,7 @@ from modalign.runs.writer import Writer
 from modalign.stages import checkpoint_io
 from modalign.stages.checkpoint_io import PartCheckpointIO
 
+BESIDE = "trainer.async_checkpoints=true"
 IMAGE = (
     "stage=align",
     "modality=image",
@@ -94,7 +95,7 @@ def written_late(monkeypatch):
 def test_checkpoints_written_while_the_training_goes_on_are_those_of_one_that_waits(own_shop, monkeypatch):
     waits = own_shop().train(*IMAGE, "trainer.async_checkpoints=false")
     late = written_late(monkeypatch)
-    goes_on = own_shop().train(*IMAGE)
+    goes_on = own_shop().train(*IMAGE, BESIDE)
     assert late == [True, True, True, False]
     pairs = list(zip(list_checkpoints(waits.checkpoints), list_checkpoints(goes_on.checkpoints), strict=True))
     assert [path.name for _, path in pairs] == [f"step-{step:08d}" for step in (1, 2, 3, 4)]
@@ -108,7 +109,7 @@ def test_checkpoints_written_while_the_training_goes_on_are_those_of_one_that_wa
 
 
 def test_a_disk_that_fills_while_the_training_goes_on_ends_it_in_one_line_and_costs_nothing(own_shop, monkeypatch):
-    whole = own_shop().train(*IMAGE)
+    whole = own_shop().train(*IMAGE, "trainer.async_checkpoints=false")
     shop = own_shop()
     write, begun = checkpoints.write_synced, []
 
@@ -121,10 +122,10 @@ def test_a_disk_that_fills_while_the_training_goes_on_ends_it_in_one_line_and_co
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write_synced", full)
         with pytest.raises(ModalignError, match=r"^disk full while writing .*step-00000002 .*to continue$"):
-            shop.train(*IMAGE)
+            shop.train(*IMAGE, BESIDE)
     assert len(begun) == 1
     folder = RunFolder(shop.runs / whole.name)
     assert folder.manifest().status == "failed"
     assert folder.manifest().reason.startswith("disk full while writing")
     assert os.listdir(folder.checkpoints) == ["step-00000001"]
-    assert shop.train(*IMAGE).manifest().checkpoint == whole.manifest().checkpoint
+    assert shop.train(*IMAGE, BESIDE).manifest().checkpoint == whole.manifest().checkpoint

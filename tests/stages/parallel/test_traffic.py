@@ -42,7 +42,7 @@ def test_checkpoints_written_while_several_processes_go_on_are_those_of_a_run_th
     phase = ("stage=align", "modality=image", "trainer.checkpoint_every=1", "trainer.keep_every=1", *more)
     phase += ("+modalities.image.positions.std=0.44",)
     waits = train(2, *phase, "trainer.async_checkpoints=false")
-    goes_on = train(2, *phase, before="write_late")
+    goes_on = train(2, *phase, "trainer.async_checkpoints=true", before="write_late")
     assert goes_on.errors == [None, None]
     assert goes_on.results[0]["noted"] == [(1, True), (2, True), (3, True), (4, False)]
     assert goes_on.results[1]["noted"] == []
