@@ -5,14 +5,22 @@ from types import SimpleNamespace
 import pytest
 
 from modalign.callbacks.checkpoints import StepCheckpoints
+from modalign.errors import ModalignError
 
 
-class Rows:
+class Writer:
+    fails_at = None
+
     def __init__(self):
-        self.synced = 0
+        self.checked = self.waited = 0
 
-    def sync(self):
-        self.synced += 1
+    def check(self):
+        self.checked += 1
+        if self.checked == self.fails_at:
+            raise ModalignError("disk full")
+
+    def wait(self):
+        self.waited += 1
 
 
 class Flag:
@@ -30,14 +38,15 @@ class Flag:
 def run(tmp_path):
     """Plays slices of a training of `total` optimizer steps and keeps what was saved."""
 
-    def play(total=6, every=2, accumulate=1, raise_at=None, begin=0, keep=0):
-        flag, rows = Flag(), Rows()
+    def play(total=6, every=2, accumulate=1, raise_at=None, begin=0, keep=0, fails_at=None):
+        flag, writer = Flag(), Writer()
+        writer.fails_at = fails_at
         saved = []
         trainer = SimpleNamespace(
             global_step=begin, accumulate_grad_batches=accumulate, should_stop=False,
             save_checkpoint=lambda path: saved.append(path.name),
         )  # fmt: skip
-        callback = StepCheckpoints(tmp_path, every, flag, rows, keep_every=keep)
+        callback = StepCheckpoints(tmp_path, every, flag, writer, keep_every=keep)
         module = SimpleNamespace(total_steps=total)
         callback.on_train_start(trainer, module)
         batch = begin * accumulate
@@ -47,7 +56,8 @@ def run(tmp_path):
                 flag.raised = "SIGUSR1"
             callback.on_train_batch_end(trainer, module, None, None, batch)
             batch += 1
-        return saved, callback, trainer, rows, flag
+        callback.on_train_end(trainer, module)
+        return saved, callback, trainer, writer, flag
 
     return play
 
@@ -82,9 +92,16 @@ def test_the_step_that_was_resumed_from_is_not_saved_again(run):
     assert saved == ["step-4", "step-5"]
 
 
-def test_rows_reach_the_disk_before_the_checkpoint_that_follows_them(run):
-    saved, _, _, rows, _ = run(total=4, every=2)
-    assert rows.synced == len(saved) == 2
+def test_each_save_and_the_end_wait_for_what_is_still_being_written(run):
+    saved, _, _, writer, _ = run(total=4, every=2)
+    assert writer.waited == len(saved) + 1
+
+
+def test_a_write_that_has_failed_ends_the_training_at_the_next_optimizer_step(run):
+    with pytest.raises(ModalignError, match="disk full"):
+        run(total=6, every=2, accumulate=2, fails_at=3)
+    *_, writer, _ = run(total=6, every=2, accumulate=2, fails_at=7)
+    assert writer.checked == 6
 
 
 def test_signals_are_taken_back_from_the_trainer(run):

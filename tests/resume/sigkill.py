@@ -19,7 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ["debug=tiny", "trainer.progress=false", "evaluation.num_items=4", "trainer.checkpoint_every=3"]
+TINY = [
+    "debug=tiny",
+    "trainer.progress=false",
+    "evaluation.num_items=4",
+    "trainer.checkpoint_every=3",
+    "trainer.async_checkpoints=true",
+]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ SECRET = "planted-where-anything-may-stand"
 # What runs, the step at which it is told to stop, and what is other in the stopped run than in the unbroken one.
 CASES = {
     "two slices a step": (("stage=align", "modality=image", "stages.align.slices_per_step=2"), 1, ()),
-    "replay, and other workers": (("stage=align", "modality=audio"), 3, ("data.workers=2",)),
+    "replay, and other workers": (
+        ("stage=align", "modality=audio"), 3, ("data.workers=2", "trainer.async_checkpoints=true"),
+    ),
     "instruct, and a dashboard": (
         ("stage=instruct", "modality=[image]"), 2,
         ("logger=wandb", "logger.mode=offline", f"+modalities.image.display.api_key={SECRET}"),

@@ -79,7 +79,7 @@ class Pass:
 
 def measure(setting: Setting, name: str) -> Result:
     """Fill in a first pass, then time the second, whose slices are others."""
-    subject = make_subject(setting.size.step, setting.device, setting.on_gpu, modality=FILM)
+    subject = make_subject(setting.size.step, setting.device, setting.changes, half=setting.on_gpu, modality=FILM)
     rows = max(2, setting.size.step.samples // 4)
     live, kept = (film_source(setting, subject, rows * _STEPS) for _ in range(2))
     plan_freeze(subject.model, ALIGN).apply(subject.model)

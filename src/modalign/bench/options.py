@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -22,5 +23,5 @@ def measure(setting: Setting, name: str) -> Result:
             return step.loss()
 
     step = ours(subject, ALIGN, batch, setting.on_gpu, setting.size.optimizer)
-    packed, padded = (replace(step, loss=lambda kind=kind: loss(kind)) for kind in (PACKED, PADDED))
+    packed, padded = (replace(step, loss=partial(loss, kind)) for kind in (PACKED, PADDED))
     return compare(setting, name, packed, padded, batch.num_samples)

@@ -8,13 +8,14 @@ from typing import Any
 import lightning.pytorch as pl
 
 from modalign.runs.interrupt import InterruptFlag
-from modalign.runs.metrics import MetricLog
 from modalign.runs.ranks import ALONE, Ranks
+from modalign.runs.writer import Writer
 
 
 class StepCheckpoints(pl.Callback):
     """Keeps the newest checkpoint, and those at multiples of `keep_every` steps (0: none).
 
+    `writer` may still be writing while the training goes on; where it fails, the training ends with its error.
     `interrupted` holds the signal's name after a stop that one asked for.
     """
 
@@ -23,7 +24,7 @@ class StepCheckpoints(pl.Callback):
         folder: Path,
         every: int,
         flag: InterruptFlag,
-        rows: MetricLog,
+        writer: Writer,
         ranks: Ranks = ALONE,
         keep_every: int = 0,
     ) -> None:
@@ -31,7 +32,7 @@ class StepCheckpoints(pl.Callback):
         self.every = every
         self.keep_every = keep_every
         self.flag = flag
-        self.rows = rows
+        self.writer = writer
         self.ranks = ranks
         self.interrupted: str | None = None
         self._saved = -1
@@ -47,13 +48,18 @@ class StepCheckpoints(pl.Callback):
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
+        self.writer.check()
         raised = self.flag.agreed(self.ranks.maximum)
         due = step % self.every == 0 or step >= pl_module.total_steps
         due = due or (self.keep_every > 0 and step % self.keep_every == 0)
         if step != self._saved and (due or raised):
-            self.rows.sync()
+            self.writer.wait()  # before another copy is made: there is memory for one
             trainer.save_checkpoint(self.folder / f"step-{step}")
             self._saved = step
         if raised and step < pl_module.total_steps:
             self.interrupted = raised
             trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Nobody goes on, or says that the run has ended or stopped, before its last checkpoint is on disk."""
+        self.ranks.together(self.writer.wait)

@@ -236,6 +236,7 @@ class TrainerSettings(Strict):
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 100
     keep_every: Annotated[int, Field(ge=0)] = 0
+    async_checkpoints: bool = False
     progress: bool = True
     requeue: bool = False
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +51,12 @@ def packed_attention(
     """Causal attention within each sample of a packed row [1, H, N, D], as transformers calls it."""
     if packing is None:
         if attention_mask is not None and attention_mask.shape == NO_MASK and query.shape[2] > 1:
-            raise _unfit(module.config, "its layers do not pass on what they are called with")
+            raise _unfit(cast(PreTrainedConfig, module.config), "its layers do not pass on what they are called with")
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
         )
     if beyond := [name for name in _BEYOND if settings.get(name) is not None]:
-        raise _unfit(module.config, f"its attention has {beyond[0]}")
+        raise _unfit(cast(PreTrainedConfig, module.config), f"its attention has {beyond[0]}")
     window = _window(module, settings)
     dtype = _computed_in(query)
     kind = FUSED if dropout else kernel_of(query.device, dtype, query.shape[-1], window is not None)
@@ -118,9 +118,10 @@ def _varlen(
         options["enable_gqa"] = True
     elif groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    rows = (x[0].transpose(0, 1) for x in (query, key, value))
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     longest = max(packing.lengths)
-    return varlen.varlen_attn(*rows, packing.ends, packing.ends, longest, longest, **options).unsqueeze(0)
+    read = varlen.varlen_attn(query, key, value, packing.ends, packing.ends, longest, longest, **options)
+    return cast(Tensor, read).unsqueeze(0)
 
 
 @cache

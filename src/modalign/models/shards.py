@@ -20,13 +20,20 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """All of `tensors` whole and on the CPU, for the process that is to `keep` them; the others only take part."""
+    """Whole copies of `tensors` on the CPU, for the process that is to `keep` them; the others only take part."""
     kept: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         full = whole(tensor.detach())
         if keep:
-            kept[name] = full.cpu()
+            kept[name] = apart(full, tensor)
     return kept
+
+
+def apart(full: Tensor, tensor: Tensor) -> Tensor:
+    """`full` on the CPU; a copy, where it is what `tensor` holds itself (one process holds all of its only shard)."""
+    there = full.cpu()
+    same = there.untyped_storage().data_ptr() == local(tensor).untyped_storage().data_ptr()
+    return there.clone() if same else there
 
 
 def like(target: Tensor, source: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,34 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from modalign.models.parts import part_of
 from modalign.runs.checkpoint import load_checkpoint, save_checkpoint
+from modalign.runs.snapshot import Snapshot
+from modalign.runs.writer import Writer
+
+# What an engine hands over that has gathered its shards: these entries are copies already.
+GATHERED = ("state_dict", "optimizer_states")
 
 
 class PartCheckpointIO(CheckpointIO):
-    """Writes and reads `checkpoints/step-N/` folders; atomic, verified, only what trained."""
+    """Writes and reads `checkpoints/step-N/` folders; atomic, verified, only what trained.
 
-    def __init__(self, final_step: int, keep_every: int = 0) -> None:
+    Where the writer works in the background it gets a copy, and the training goes on.
+    """
+
+    def __init__(self, final_step: int, keep_every: int = 0, writer: Writer | None = None) -> None:
         self.final_step = final_step
         self.keep_every = keep_every
+        self.writer = writer or Writer()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write Lightning's dict, or begin to; `storage_options` names the entries that nobody changes any more."""
+        if not self.writer.background:
+            self.writer(lambda: self._write(checkpoint, path))
+            return
+        kept = {key: value for key, value in checkpoint.items() if key in (storage_options or ())}
+        copied = Snapshot({key: value for key, value in checkpoint.items() if key not in kept})
+        self.writer(lambda: self._write({**copied.arrive(), **kept}, path))
+
+    def _write(self, checkpoint: Mapping[str, Any], path: Any) -> None:
         """Split the weights by part; everything else of Lightning's dict is the state."""
         state = dict(checkpoint)
         tensors: dict[str, dict[str, Any]] = {}

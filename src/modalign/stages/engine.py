@@ -31,6 +31,7 @@ from modalign.runs.manifest import write_manifest
 from modalign.runs.metrics import MetricLog
 from modalign.runs.ranks import ALONE, Ranks
 from modalign.runs.sealed import newest_valid
+from modalign.runs.writer import Writer
 from modalign.stages.base import StageModule
 from modalign.stages.checkpoint_io import PartCheckpointIO
 from modalign.stages.datamodule import CurriculumData
@@ -63,6 +64,7 @@ class Engine:
         self.flag = flag
         self.plain = plain
         self.ranks = ranks
+        self.writer = Writer()
         self.step = 0
 
     @property
@@ -82,9 +84,12 @@ class Engine:
         if dashboard is not None:
             dashboard.consumed = lambda step: self._consumed(data, step)
         every, kept = self.settings.trainer.checkpoint_every, self.settings.trainer.keep_every
-        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, metrics, self.ranks, kept)
+        # Rows first: a checkpoint on disk has all rows before it.
+        self.writer = Writer(self.settings.trainer.async_checkpoints, before=metrics.sync)
+        checkpoints = StepCheckpoints(self.folder.checkpoints, every, self.flag, self.writer, self.ranks, kept)
         newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints))
-        self.train(module, data, [*also, *self._callbacks(data, metrics, dashboard, checkpoints)], newest)
+        with self.writer:
+            self.train(module, data, [*also, *self._callbacks(data, metrics, dashboard, checkpoints)], newest)
         metrics.close()
         if self.step < self.spec.steps and not checkpoints.interrupted:
             raise RuntimeError(f"training ended at step {self.step} of {self.spec.steps}")
@@ -155,7 +160,10 @@ class Engine:
             accumulate_grad_batches=self.stage.slices_per_step,
             gradient_clip_val=self.stage.optimizer.clip,
             callbacks=callbacks,
-            plugins=[PartCheckpointIO(self.spec.steps, trainer.keep_every), RanksEnvironment(self.ranks)],
+            plugins=[
+                PartCheckpointIO(self.spec.steps, trainer.keep_every, self.writer),
+                RanksEnvironment(self.ranks),
+            ],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=trainer.progress and self.ranks.first,

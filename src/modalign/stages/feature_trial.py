@@ -118,8 +118,8 @@ def measure(
         write.append(time.perf_counter() - begin)
         begin = time.perf_counter()
         for modality, found in names[place].items():
-            values = [source.shelves[modality].find(name) for name in found if name is not None]
-            if whole := [value for value in values if value is not None]:
+            there = [source.shelves[modality].find(name) for name in found if name is not None]
+            if whole := [value for value in there if value is not None]:
                 torch.stack(whole).to(device)
         kept.append(time.perf_counter() - begin)
     size = sum(values.nbytes for values in outputs.values()) / rows

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from modalign.errors import ModalignError
-from modalign.models.shards import like, whole
+from modalign.models.shards import apart, like, whole
 
 
 def keep_by_name(optimizer: torch.optim.Optimizer, model: nn.Module, first: bool) -> None:
@@ -27,16 +27,18 @@ def keep_by_name(optimizer: torch.optim.Optimizer, model: nn.Module, first: bool
 
 def _to_names(optimizer: torch.optim.Optimizer, state: dict[str, Any], names: list[str], first: bool) -> dict[str, Any]:
     by_name: dict[str, dict[str, Any]] = {}
+    sharded = any(isinstance(p, DTensor) for group in optimizer.param_groups for p in group["params"])
     for number, values in state["state"].items():
-        gathered = {key: _gathered(value) for key, value in values.items()}
+        held = {key: _gathered(value) for key, value in values.items()} if sharded else values
         if first:
-            by_name[names[number]] = gathered
+            by_name[names[number]] = held
     groups = [{**group, "params": [names[number] for number in group["params"]]} for group in state["param_groups"]]
     return {"state": by_name, "param_groups": groups}
 
 
 def _gathered(value: Any) -> Any:
-    return whole(value).cpu() if isinstance(value, DTensor) else value
+    """The whole of a value of a sharded optimizer, on the CPU and its own."""
+    return apart(whole(value), value) if isinstance(value, Tensor) else value
 
 
 def _to_numbers(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], names: list[str]) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import torch
 from modalign.models.shards import local
 from modalign.runs.launch import Launch
 
+NOTED = []  # what a function that is called before a training has to tell of it
 SHOP = Path(__file__).resolve().parents[1] / "conftest.py"
 
 
@@ -61,7 +62,7 @@ def train(launch, runs, data, overrides, measured=False, before=None, **settings
         run_all(specs, settings, plain, ["train.py"], launch)
     except ModalignError as error:
         return {"seen": seen, "error": f"{type(error).__name__}: {error}", "code": error.exit_code}
-    return {"seen": seen, "error": None, "code": 0}
+    return {"seen": seen, "error": None, "code": 0, "noted": NOTED}
 
 
 def exchange(launch):
@@ -199,6 +200,66 @@ def hang(launch, rank, step):
         return compute(self, batch, batch_idx)
 
     StageModule.training_step = stuck
+
+
+def write_late(launch):
+    """Each checkpoint but the last is written only when its process has done another optimizer step."""
+    from modalign.callbacks.checkpoints import StepCheckpoints
+    from modalign.stages import checkpoint_io
+
+    done = [0]
+    end, save = StepCheckpoints.on_train_batch_end, checkpoint_io.save_checkpoint
+
+    def ended(self, trainer, *arguments):
+        done[0] = trainer.global_step
+        end(self, trainer, *arguments)
+
+    def save_late(folder, step, *arguments, final, **options):
+        until = time.monotonic() + 60
+        while not final and done[0] <= step and time.monotonic() < until:
+            time.sleep(0.01)
+        NOTED.append((step, done[0] > step))
+        return save(folder, step, *arguments, final=final, **options)
+
+    StepCheckpoints.on_train_batch_end, checkpoint_io.save_checkpoint = ended, save_late
+
+
+def count_bytes(launch):
+    """Notes for each slice the bytes of gradients that are reduced over the processes, and those of what trains.
+
+    `padded` is what trains with its first axis filled up to a multiple of the processes, as shards are cut.
+    """
+    import math
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    from modalign.stages.base import StageModule
+
+    class Traffic(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.namespace == "c10d" and "reduce" in func._schema.name and NOTED and NOTED[-1]["backward"]:
+                largest = max((leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)), key=torch.numel)
+                # Whole numbers are no gradients: they say which parameters were used.
+                NOTED[-1]["bytes"] += largest.nbytes if largest.is_floating_point() else 0
+            return func(*args, **(kwargs or {}))
+
+    compute, before = StageModule.training_step, StageModule.on_before_optimizer_step
+
+    def slice_begins(self, batch, batch_idx):
+        shapes = [tuple(p.shape) for p in self.model.parameters() if p.requires_grad]
+        rows = [math.ceil(shape[0] / launch.world_size) * launch.world_size for shape in shapes]
+        padded = sum(4 * n * math.prod(shape[1:]) for n, shape in zip(rows, shapes, strict=True))
+        trains = sum(4 * math.prod(shape) for shape in shapes)
+        NOTED.append({"slice": batch_idx, "bytes": 0, "trains": trains, "padded": padded, "backward": True})
+        return compute(self, batch, batch_idx)
+
+    def step_begins(self, optimizer):
+        NOTED[-1]["backward"] = False
+        before(self, optimizer)
+
+    StageModule.training_step, StageModule.on_before_optimizer_step = slice_begins, step_begins
+    Traffic().__enter__()
 
 
 PHASES = {

@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from modalign.errors import ModalignError
 from modalign.models.blocks import experts, large_blocks
 from modalign.models.shards import reached, touching
+from modalign.stages.checkpoint_io import GATHERED
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
@@ -116,8 +117,8 @@ class ShardedStrategy(ModelParallelStrategy):
         Strategy.load_optimizer_state_dict(self, checkpoint)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """The first process writes."""
-        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
+        """The first process writes what all have gathered."""
+        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options or GATHERED)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Every process reads."""
