@@ -161,10 +161,10 @@ def lose_samples(launch, positions):
 
     sample = Source.sample
 
-    def torn(self, position):
+    def torn(self, position, *how):
         if position in positions:
             raise BadSample(f"p{position}", "torn")
-        return sample(self, position)
+        return sample(self, position, *how)
 
     Source.sample = torn
 
