@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.config.compose import compose_settings
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner, RunSpec
@@ -21,6 +23,7 @@ from modalign.data.dataset import SliceDataset
 from modalign.models.freezing import FreezePlan
 from modalign.models.start_values import Copied
 from modalign.runs.folder import RunFolder
+from modalign.stages import checkpoint_io
 from modalign.stages.base import StageModule
 from modalign.stages.datamodule import CurriculumData
 from modalign.stages.measure import Measure
@@ -172,3 +175,38 @@ def own_shop(backbones, image, tmp_path) -> Callable[[], Shop]:
         return backbones.elsewhere(tmp_path / f"runs{next(count)}", *runs)
 
     return copy
+
+
+def write_late(put: Callable[..., None], noted: list[tuple[int, bool]]) -> None:
+    """Each checkpoint but the last is written only when its process has done another optimizer step.
+
+    `put` is setattr, or what undoes it after a test; `noted` gets the step of each and whether the training went on.
+    """
+    done = [0]
+    end, save = StepCheckpoints.on_train_batch_end, checkpoint_io.save_checkpoint
+
+    def ended(self: StepCheckpoints, trainer: pl.Trainer, *arguments: Any) -> None:
+        done[0] = trainer.global_step
+        end(self, trainer, *arguments)
+
+    def save_late(folder: Path, step: int, *arguments: Any, final: bool, **options: Any) -> Path:
+        until = time.monotonic() + 60
+        while not final and done[0] <= step and time.monotonic() < until:
+            time.sleep(0.005)
+        noted.append((step, done[0] > step))
+        return save(folder, step, *arguments, final=final, **options)
+
+    put(StepCheckpoints, "on_train_batch_end", ended)
+    put(checkpoint_io, "save_checkpoint", save_late)
+
+
+@pytest.fixture
+def written_late(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[int, bool]]]:
+    """`written_late()`: from then on checkpoints are; returns what will be noted of them."""
+
+    def begin() -> list[tuple[int, bool]]:
+        noted: list[tuple[int, bool]] = []
+        write_late(monkeypatch.setattr, noted)
+        return noted
+
+    return begin

@@ -2,19 +2,16 @@
 
 import errno
 import os
-import time
 
 import pytest
 import torch
 
-from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.errors import ModalignError
 from modalign.runs import checkpoint as checkpoints
 from modalign.runs.checkpoint import list_checkpoints, load_checkpoint
 from modalign.runs.folder import RunFolder
 from modalign.runs.metrics import MetricLog
 from modalign.runs.writer import Writer
-from modalign.stages import checkpoint_io
 from modalign.stages.checkpoint_io import PartCheckpointIO
 
 BESIDE = "trainer.async_checkpoints=true"
@@ -71,32 +68,11 @@ def test_weights_that_change_after_the_call_do_not_change_what_is_written(tmp_pa
     assert [float(moment.sum()) for moment in moments] == [4, 0]
 
 
-def written_late(monkeypatch):
-    """Each checkpoint but the last is written only when the training has done another optimizer step; which ones."""
-    done, late = [0], []
-    end, save = StepCheckpoints.on_train_batch_end, checkpoint_io.save_checkpoint
-
-    def ended(self, trainer, *arguments):
-        done[0] = trainer.global_step
-        end(self, trainer, *arguments)
-
-    def save_late(folder, step, *arguments, final, **options):
-        until = time.monotonic() + 60
-        while not final and done[0] <= step and time.monotonic() < until:
-            time.sleep(0.005)
-        late.append(done[0] > step)
-        return save(folder, step, *arguments, final=final, **options)
-
-    monkeypatch.setattr(StepCheckpoints, "on_train_batch_end", ended)
-    monkeypatch.setattr(checkpoint_io, "save_checkpoint", save_late)
-    return late
-
-
-def test_checkpoints_written_while_the_training_goes_on_are_those_of_one_that_waits(own_shop, monkeypatch):
+def test_checkpoints_written_while_the_training_goes_on_are_those_of_one_that_waits(own_shop, written_late):
     waits = own_shop().train(*IMAGE, "trainer.async_checkpoints=false")
-    late = written_late(monkeypatch)
+    late = written_late()
     goes_on = own_shop().train(*IMAGE, BESIDE)
-    assert late == [True, True, True, False]
+    assert late == [(1, True), (2, True), (3, True), (4, False)]
     pairs = list(zip(list_checkpoints(waits.checkpoints), list_checkpoints(goes_on.checkpoints), strict=True))
     assert [path.name for _, path in pairs] == [f"step-{step:08d}" for step in (1, 2, 3, 4)]
     for one, other in pairs:

@@ -21,8 +21,8 @@ from modalign.types import Batch, MediaBatch, Segment
 
 MODALITY = "image"
 BOS, FIRST_WORD = 1, 3
-# What trains: the published code leaves the image tokenizer inside the frozen encoder, and so does the bench.
 PADDED = "sdpa"  # attention of rows that are padded, those of like length together
+# What trains: the published code leaves the image tokenizer inside the frozen encoder, and so does the bench.
 ALIGN, INSTRUCT, RELEASED = ("projectors",), ("llm",), ("projectors", "llm")
 
 

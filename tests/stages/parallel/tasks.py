@@ -18,13 +18,18 @@ NOTED = []  # what a function that is called before a training has to tell of it
 SHOP = Path(__file__).resolve().parents[1] / "conftest.py"
 
 
-def shop_of(runs, data):
-    """The training command on a folder of runs, as the tests of the stages have it."""
+def stages_module():
+    """What the tests of the stages share."""
     if "stages_shop" not in sys.modules:
         spec = importlib.util.spec_from_file_location("stages_shop", SHOP)
         sys.modules["stages_shop"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["stages_shop"])
-    return sys.modules["stages_shop"].Shop(Path(runs), Path(data))
+    return sys.modules["stages_shop"]
+
+
+def shop_of(runs, data):
+    """The training command on a folder of runs, as the tests of the stages have it."""
+    return stages_module().Shop(Path(runs), Path(data))
 
 
 def train(launch, runs, data, overrides, measured=False, before=None, **settings_of_before):
@@ -204,24 +209,7 @@ def hang(launch, rank, step):
 
 def write_late(launch):
     """Each checkpoint but the last is written only when its process has done another optimizer step."""
-    from modalign.callbacks.checkpoints import StepCheckpoints
-    from modalign.stages import checkpoint_io
-
-    done = [0]
-    end, save = StepCheckpoints.on_train_batch_end, checkpoint_io.save_checkpoint
-
-    def ended(self, trainer, *arguments):
-        done[0] = trainer.global_step
-        end(self, trainer, *arguments)
-
-    def save_late(folder, step, *arguments, final, **options):
-        until = time.monotonic() + 60
-        while not final and done[0] <= step and time.monotonic() < until:
-            time.sleep(0.01)
-        NOTED.append((step, done[0] > step))
-        return save(folder, step, *arguments, final=final, **options)
-
-    StepCheckpoints.on_train_batch_end, checkpoint_io.save_checkpoint = ended, save_late
+    stages_module().write_late(setattr, NOTED)
 
 
 def count_bytes(launch):
