@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGES := -c constraints.txt -e '.[data,quantized,wandb,slurm,dev]'
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 STAMP := $(VENV)/.stamp-$(shell cat constraints.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -15,8 +17,10 @@ help: ## Show this help
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modalign needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the pinned packages into $(VENV) (a few minutes, about 6 GB, once)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,quantized,wandb,slurm,dev]' 2> >(grep -v '^WARNING: Location' >&2)
+	@echo "installing the pinned packages into $(VENV) (one to five minutes, about 6 GB, once)"
+	@$(PIP) -c constraints.txt uv 2> >(grep -v '^WARNING: Location' >&2) \
+	  && UV_HTTP_TIMEOUT=180 $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(PACKAGES) \
+	  || { echo "uv could not install them; once more with pip, which knows its own settings"; $(PIP) $(PACKAGES); }
 	@rm -f $(VENV)/.stamp-*; touch $@
 
 setup: $(STAMP) ## Make the virtual environment

@@ -57,3 +57,20 @@ def test_each_part_has_its_own_rate_and_only_matrices_decay():
         ("tokenizers.audio", pytest.approx(0.3), 0.0, 1),
         ("llm", pytest.approx(0.1), 0.5, 2),
     ]
+
+
+def test_the_fused_step_is_adamws():
+    random = torch.Generator().manual_seed(0)
+    start, slope = torch.randn(7, 5, generator=random), torch.randn(7, 5, generator=random)
+    ours, plain = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    own = settings()
+    optimizers = (
+        make_optimizer({"a": [ours]}, {}, own),
+        torch.optim.AdamW([plain], lr=0.1, betas=own.betas, eps=1e-8, weight_decay=0.5, foreach=False),
+    )
+    for step in range(5):
+        ours.grad, plain.grad = slope * (1 + step), slope * (1 + step)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-7)
+    assert not torch.equal(ours, start)

@@ -34,7 +34,7 @@ class Step:
         plan_freeze(model, self.parts).apply(model)
         if self.optimizer is None and self.optimizes:
             trained = [p for p in model.parameters() if p.requires_grad]
-            self.optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, foreach=True)
+            self.optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
 
     def compute(self) -> Tensor:
         """The loss, in the step's precision."""

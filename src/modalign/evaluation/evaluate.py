@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from modalign.evaluation.attributes import attribute_accuracy
 from modalign.evaluation.items import Item
 from modalign.evaluation.metrics import caption_scores, exact_match
 from modalign.evaluation.scores import Score, TextLoss
-from modalign.types import Batch, Sample, Span
+from modalign.types import SOFT_TOKENS, Batch, MediaBatch, Sample, Span
 
 Collate = Callable[[Sequence[Sample]], Batch]
 Prompt = Callable[[Item, str | None], tuple[Span, ...]]
@@ -30,7 +30,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """Generates texts in batches: `prompt` lays out an item and a question as spans."""
+    """Generates texts in batches: `prompt` lays out an item and a question as spans.
+
+    What the media of a call became in front of the language model is kept for the next one, so that a second question
+    about the same items computes their soft tokens no more. The model must stay as it is meanwhile.
+    """
 
     model: Any
     collate: Collate
@@ -38,6 +42,7 @@ class Generator:
     batch_size: int
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    _kept: dict[tuple[int, ...], tuple[list[Item], dict[str, MediaBatch]]] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
     def __call__(self, asked: Sequence[tuple[Item, str | None]]) -> list[str]:
@@ -45,13 +50,28 @@ class Generator:
         training = self.model.training
         self.model.eval()
         texts: list[str] = []
+        kept, earlier = {}, dict(self._kept)
         for start in range(0, len(asked), self.batch_size):
             part = asked[start : start + self.batch_size]
             samples = [Sample(item.key, "", self.prompt(item, question)) for item, question in part]
             batch = self.collate(samples).to(next(self.model.parameters()).device)
+            items = [item for item, _ in part]
+            name = tuple(map(id, items))
+            _, media = earlier.get(name) or ([], self._soft_tokens(batch))
+            if media is not None:
+                batch, kept[name] = replace(batch, media=media), (items, media)
             texts.extend(self.model.generate(batch, max_new_tokens=self.max_new_tokens, stop=self.stop))
         self.model.train(training)
+        self._kept.clear()
+        self._kept.update(kept)
         return [text.strip() for text in texts]
+
+    def _soft_tokens(self, batch: Batch) -> dict[str, MediaBatch] | None:
+        """A batch's media as soft tokens; None where some of them are padding."""
+        tokens = self.model.soft_tokens(batch.media)
+        if any(found.mask is not None or found.positions is not None for found in tokens.values()):
+            return None
+        return {modality: MediaBatch(found.values, reached=SOFT_TOKENS) for modality, found in tokens.items()}
 
 
 def score_captions(

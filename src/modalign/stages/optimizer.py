@@ -14,7 +14,10 @@ from modalign.config.schema import OptimizerSettings
 def make_optimizer(
     parameters: Mapping[str, list[torch.nn.Parameter]], scales: Mapping[str, float], settings: OptimizerSettings
 ) -> torch.optim.AdamW:
-    """One parameter group a part (and, for tensors of less than two axes, one without weight decay)."""
+    """One parameter group a part (and, for tensors of less than two axes, one without weight decay).
+
+    Steps are taken by torch's fused kernel, which needs no memory beside the state; tensors without content have none.
+    """
     groups: list[dict[str, object]] = []
     for part, tensors in parameters.items():
         rate = settings.learning_rate * scales.get(part, 1.0)
@@ -23,7 +26,11 @@ def make_optimizer(
             if members:
                 decay = settings.weight_decay if decays else 0.0
                 groups.append({"params": members, "lr": rate, "weight_decay": decay, "part": part})
-    return torch.optim.AdamW(groups, betas=settings.betas, eps=1e-8, foreach=True)
+    real = not any(t.is_meta for tensors in parameters.values() for t in tensors)
+    optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=1e-8, fused=real)
+    # No precision that is offered scales gradients; with this set Lightning refuses to clip them.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: int) -> LambdaLR:

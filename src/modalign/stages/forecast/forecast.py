@@ -158,7 +158,7 @@ class _Phase:
         counts = {n: c for n, c in schedule.counts(spec.steps * stage.slices_per_step).items() if c}
         slices = {name: self.slices.first(name, stage) for name in counts}
         costs = {name: self.cost(slice_, self.engine.recompute) for name, slice_ in slices.items()}
-        state, stepping = optimizer_bytes(self.model, self.plan, stage.optimizer)
+        state = optimizer_bytes(self.model, self.plan, stage.optimizer)
         bits = owner.settings.model.language_model.get("bits")
         parts = part_memory(self.model, self.plan, self.engine, state, bits)
         heaviest = max(costs, key=lambda name: costs[name].activations_peak)
@@ -174,8 +174,8 @@ class _Phase:
             tokens={m: t for cost in costs.values() for m, t in cost.tokens.items()},
             parts=[_with_activations(part, costs[heaviest]) for part in parts],
             flops=flops, total_flops=total,
-            memory=max((self._memory(parts, c, stepping) for c in costs.values()), key=lambda m: m.peak),
-            longest=self._memory(parts, longest, stepping),
+            memory=max((self._memory(parts, c) for c in costs.values()), key=lambda m: m.peak),
+            longest=self._memory(parts, longest),
             kept=other if self.engine.recompute else own, recomputed=own if self.engine.recompute else other,
             checkpoint=self._checkpoint(state), hours=hours(total, owner.settings, self.engine.world_size),
         )  # fmt: skip
@@ -186,8 +186,8 @@ class _Phase:
             return cost
         return self.cost(self.slices.longest(name, self.stage), self.engine.recompute)
 
-    def _memory(self, parts: list[PartMemory], cost: SliceCost, stepping: int) -> Memory:
-        return peak_memory(self.model, parts, cost, self.engine, stepping)
+    def _memory(self, parts: list[PartMemory], cost: SliceCost) -> Memory:
+        return peak_memory(self.model, parts, cost, self.engine)
 
     def _flops(self, counts: Mapping[str, int], costs: Mapping[str, SliceCost]) -> dict[str, dict[str, float]]:
         flops: dict[str, dict[str, float]] = {}

@@ -15,7 +15,6 @@ from modalign.config.schema import OptimizerSettings
 from modalign.models.freezing import FreezePlan
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.parts import part_of
-from modalign.stages.forecast.meter import Meter
 from modalign.stages.forecast.repeats import repeated_layers
 from modalign.stages.forecast.slice_cost import SliceCost
 from modalign.stages.optimizer import make_optimizer
@@ -55,7 +54,6 @@ class Memory:
     """The highest sum of tensor bytes in one process, and what it is made of.
 
     `exchange` is what the engine adds: gradients on their way (ddp), layers gathered from their shards (fsdp2).
-    `stepping` is what the optimizer's step needs for a moment, when no activations are left.
     """
 
     weights: int
@@ -63,7 +61,6 @@ class Memory:
     optimizer: int
     activations: int
     exchange: int
-    stepping: int
     peak: int
 
 
@@ -108,28 +105,23 @@ def saved_by_bits(model: nn.Module, bits: int) -> int:
     return saved
 
 
-def optimizer_bytes(model: nn.Module, plan: FreezePlan, settings: OptimizerSettings) -> tuple[dict[str, int], int]:
-    """Bytes of optimizer state by part, and what a step needs beside it, by taking two steps without content."""
+def optimizer_bytes(model: nn.Module, plan: FreezePlan, settings: OptimizerSettings) -> dict[str, int]:
+    """Bytes of optimizer state by part, by taking a step without content (the real one works in place)."""
     totals: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if part_of(name) in plan.trains:
             totals.setdefault(part_of(name), []).append(parameter)
     stand_ins = {part: [_as_one(group) for group in _by_dtype(tensors)] for part, tensors in totals.items()}
     optimizer = make_optimizer(stand_ins, {}, settings)
+    for tensors in stand_ins.values():
+        for tensor in tensors:
+            tensor.grad = torch.empty_like(tensor)
+    optimizer.step()
     state: dict[str, int] = {}
-    with Meter() as meter:
-        for _ in range(2):
-            for tensors in stand_ins.values():
-                for tensor in tensors:
-                    meter.know(tensor, "")
-                    tensor.grad = torch.empty_like(tensor)
-            begin, meter.tape.peak = meter.tape.total, meter.tape.total
-            optimizer.step()
-        stepping = meter.tape.peak - begin
     for part, tensors in stand_ins.items():
         values = (value for tensor in tensors for value in optimizer.state[tensor].values())
         state[part] = sum(value.nbytes for value in values if isinstance(value, Tensor))
-    return state, stepping
+    return state
 
 
 def _by_dtype(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -141,23 +133,19 @@ def _as_one(tensors: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(torch.empty(1, sum(t.numel() for t in tensors), dtype=tensors[0].dtype, device="meta"))
 
 
-def peak_memory(
-    model: nn.Module, parts: Sequence[PartMemory], cost: SliceCost, engine: Engine, stepping: int
-) -> Memory:
-    """The highest sum over forward, backward and the optimizer's step.
+def peak_memory(model: nn.Module, parts: Sequence[PartMemory], cost: SliceCost, engine: Engine) -> Memory:
+    """The highest sum over forward and backward; the optimizer's step needs no more than they leave.
 
     Gradients of the step before live until the loss is there; where several slices make a step, through them all.
     """
     weights, gradients, optimizer = (sum(getattr(p, k) for p in parts) for k in ("weights", "gradients", "optimizer"))
     exchange = exchanged(model, engine)
-    stepping = engine.share(stepping)
     if engine.accumulates or engine.name == SHARDED:
         working = gradients + cost.activations_peak
     else:
         working = max(gradients + cost.forward_peak, cost.backward_peak)
     fixed = weights + optimizer + exchange
-    peak = fixed + max(working, gradients + stepping)
-    return Memory(weights, gradients, optimizer, cost.activations_peak, exchange, stepping, peak)
+    return Memory(weights, gradients, optimizer, cost.activations_peak, exchange, fixed + working)
 
 
 def exchanged(model: nn.Module, engine: Engine) -> int:
