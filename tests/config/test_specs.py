@@ -148,6 +148,7 @@ def test_what_changes_no_result_changes_no_identity(change):
         ({"world__difficulty__noise": 2.0}, "pretrain_text"),
         ({"model__language_model__source__hidden_size": 192}, "pretrain_text"),
         ({"trainer__precision": "bf16-mixed"}, "pretrain_text"),
+        ({"trainer__compile": "blocks"}, "pretrain_text"),
         ({"stages__pretrain_contrast__steps": 9}, "pretrain_contrast"),
         ({"stages__align__optimizer__learning_rate": 5e-4}, "image"),
         ({"stages__align__slice_size": 24}, "image"),

@@ -13,6 +13,7 @@ Target = dict[str, Any]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 """One name or a list of them."""
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
+Compiled = Literal["off", "blocks"]
 
 
 class Strict(BaseModel):

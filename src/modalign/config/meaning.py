@@ -39,6 +39,7 @@ def common_meaning(
         "recipes": {name: book.meaning(name) for name in mixture},
         "order": [settings.data.block, settings.data.window, settings.data.max_bad_share],
         "precision": settings.trainer.precision,
+        **({} if settings.trainer.compile == "off" else {"compile": settings.trainer.compile}),
         "seed": settings.seed,
         "parent": parent,
     }

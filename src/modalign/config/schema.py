@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from modalign.config.kinds import Names, NonNegative, Positive, Precision, Share, Strict, Target
+from modalign.config.kinds import Compiled, Names, NonNegative, Positive, Precision, Share, Strict, Target
 from modalign.config.plan_settings import PlanSettings
 
 
@@ -220,7 +220,7 @@ class EvaluationSettings(Strict):
 
 
 class TrainerSettings(Strict):
-    """The engine: none of these changes a result except precision.
+    """The engine: none of these changes a result except precision, and compile the last bits.
 
     `devices` counts processes a node (torchrun and srun say it themselves); `step_timeout_s` 0 never gives a step up.
     """
@@ -232,6 +232,7 @@ class TrainerSettings(Strict):
     activation_checkpointing: bool = False
     step_timeout_s: NonNegative = 1800
     precision: Precision = "32-true"
+    compile: Compiled = "off"
     threads: Annotated[int, Field(ge=0)] = 0
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 100

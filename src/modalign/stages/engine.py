@@ -24,6 +24,7 @@ from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.evaluation.items import load_samples
 from modalign.models.blocks import experts, large_blocks, recompute, repeated_blocks
+from modalign.models.compiling import compiled_blocks
 from modalign.models.freezing import keep_in_float32
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import InterruptFlag
@@ -107,7 +108,8 @@ class Engine:
         if self.settings.trainer.activation_checkpointing:
             recompute([*large_blocks(module.model), *(b for e in experts(module.model) for b in repeated_blocks(e))])
         trainer = self._trainer(callbacks)
-        with warnings.catch_warnings():
+        compiles = self.settings.trainer.compile == "blocks"
+        with warnings.catch_warnings(), compiled_blocks(module.model, compiles):
             warnings.simplefilter("ignore")
             trainer.fit(module, data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
         self.step = trainer.global_step
