@@ -66,10 +66,11 @@ class VideoDecoder:
             if self.jitter and rng is not None:
                 places = rng.random(self.num_frames)
             chosen = np.floor((np.arange(self.num_frames) + places) * total / self.num_frames).astype(int).tolist()
-            found, reformatter = {}, VideoReformatter()  # one for all frames: its set-up costs more than its work
+            found, reformatter = {}, VideoReformatter()  # in one thread: its own cost more than its work
             for number, frame in enumerate(container.decode(video=0)):
                 if number in chosen:
-                    found[number] = Image.fromarray(reformatter.reformat(frame, format="rgb24").to_ndarray())
+                    picture = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                    found[number] = Image.fromarray(picture)
                 if number >= chosen[-1]:
                     break
         for number in chosen:
