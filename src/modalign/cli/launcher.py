@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from modalign.cli.terminal import warn
+from modalign.cli.terminal import GRACE_S, warn
 from modalign.runs.launch import Launch, environment_of
 
-# What is left of a run whose one process has failed gets so long to tell why and to write it down.
-GRACE_S = 20.0
 _TICK_S = 0.2
 
 

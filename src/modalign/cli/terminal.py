@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from modalign.errors import ModalignError, ToldElsewhere
+from modalign.runs.interrupt import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # Wide enough for a table in a file or a pipe, where nobody has a width.
 PIPE_WIDTH = 200
+# What is left of a run whose one process has failed gets so long to tell why and to write it down.
+GRACE_S = 20.0
+_WATCHED = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"}
 _TICK_S = 0.2
 _LINE_S = 30.0
 
@@ -33,10 +37,15 @@ def warn(text: str) -> None:
 
 
 def exit_with(error: ModalignError) -> NoReturn:
-    """End with the error's line and exit code; what all processes of a node met alike is told by its first one."""
+    """End with the error's line and exit code; what all processes of a node met alike is told by its first one.
+
+    The others leave the time to do so: torchrun and srun end all processes as soon as one has failed.
+    """
     first = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) == 0
     if not isinstance(error, ToldElsewhere) and (first or error.only_here):
         sys.stderr.write(f"error: {error}\n")
+    elif not isinstance(error, Interrupted) and _WATCHED & os.environ.keys():
+        time.sleep(GRACE_S)
     sys.exit(error.exit_code)
 
 
