@@ -32,13 +32,23 @@ def test_what_the_user_has_said_of_threads_stays(unset):
     assert "GOMP_SPINCOUNT" not in os.environ
 
 
-@pytest.mark.parametrize(("computed", "busy"), [(2, False), (18, True)])
-def test_a_machine_is_busy_where_its_cores_compute_meanwhile(computed, busy, tmp_path, monkeypatch):
-    statistics = tmp_path / "stat"
-    statistics.write_text("cpu  500 0 100 9000 7 0 3 0 0 0\ncpu0 1 1 1 1\n")
-    later = f"cpu  {500 + computed} 0 100 {9020 - computed} 7 0 3 0 0 0\ncpu0 1 1 1 1\n"
-    monkeypatch.setattr(environment.time, "sleep", lambda seconds: statistics.write_text(later))
+@pytest.mark.parametrize(
+    ("computed", "busy"),
+    [([2], False), ([18] * 5, True), ([18, 18, 2], False)],
+    ids=["quiet", "busy for as long as is looked", "a command that begins meanwhile"],
+)
+def test_a_machine_is_busy_where_its_cores_go_on_computing(computed, busy, tmp_path, monkeypatch):
+    statistics, ticks, looks = tmp_path / "stat", {"busy": 500, "idle": 9000}, iter(computed)
+
+    def pass_time(seconds=0.0, ran=0):
+        ticks["busy"] += ran
+        ticks["idle"] += 20 - ran
+        statistics.write_text(f"cpu  {ticks['busy']} 0 100 {ticks['idle']} 7 0 3 0 0 0\ncpu0 1 1 1 1\n")
+
+    pass_time()
+    monkeypatch.setattr(environment.time, "sleep", lambda seconds: pass_time(seconds, next(looks)))
     assert machine_is_busy(statistics) is busy
+    assert next(looks, None) is None
 
 
 def test_a_machine_that_does_not_tell_is_taken_for_busy(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 # Rounds that a thread spins for its next piece of work before it sleeps: some tenths of a millisecond.
 SPINS = 100_000
 _LOOK_S = 0.1
+_LOOKS = 5
 _BUSY_SHARE = 0.2  # of all cores together
 
 
@@ -27,13 +28,20 @@ def prepare_environment() -> None:
 
 
 def machine_is_busy(statistics: Path = Path("/proc/stat")) -> bool:
-    """Whether other processes compute at this moment; taken for granted where the system does not tell."""
+    """Whether other processes compute, and go on for as long as it takes to look a few times; one quiet look is enough.
+
+    Taken for granted where the system does not tell.
+    """
     try:
-        before = _busy_and_all(statistics)
-        time.sleep(_LOOK_S)
-        after = _busy_and_all(statistics)
+        return all(_computes_now(statistics) for _ in range(_LOOKS))
     except (OSError, ValueError):
         return True
+
+
+def _computes_now(statistics: Path) -> bool:
+    before = _busy_and_all(statistics)
+    time.sleep(_LOOK_S)
+    after = _busy_and_all(statistics)
     return after[0] - before[0] > _BUSY_SHARE * (after[1] - before[1])
 
 
