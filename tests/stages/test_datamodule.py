@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from modalign.curriculum.schedule import SliceSchedule
+from modalign.data.ahead import Ahead
 from modalign.errors import ModalignError
 from modalign.stages.datamodule import CurriculumData, SlicesFrom
 
@@ -87,3 +88,24 @@ def test_the_order_is_the_schedule_s_whatever_the_slices_a_step():
     reference = SliceSchedule(shares, 3)
     for n in range(20):
         assert one.schedule.at(n) == two.schedule.at(n) == reference.at(n)
+
+
+def test_a_phase_whose_slices_are_made_ahead_ends_with_the_same_bits(backbones, image):
+    def trained(*settings):
+        phase = backbones.phase("stage=align", "modality=audio", "stages.align.steps=3", *settings, parent=image)
+        phase.fit()
+        return phase
+
+    plain, threaded = trained(), trained("data.ahead=2")
+    assert isinstance(threaded.data.train_dataloader(), Ahead)
+    assert plain.spec.identity == threaded.spec.identity
+    before, after = plain.model.state_dict(), threaded.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_thread_makes_slices_only_where_no_worker_does_and_nothing_is_kept():
+    shelved = SimpleNamespace(shelves={"image": None})
+    for sources, workers in (({}, 2), ({"a": shelved}, 0)):
+        data = CurriculumData(sources, {"a": Fraction(1)}, 4, 1, 10, None, workers=workers, ahead=2)
+        data.trainer = trainer()
+        assert not isinstance(data.train_dataloader(), Ahead)

@@ -69,9 +69,10 @@ def collator() -> Collator:
     return Collator(spell, 1, 2, 96)
 
 
-def slices(setting: Setting, source: Source, samples: int, first_step: int, steps: int) -> Any:
-    """The DataLoader that a phase of ours has from `first_step` on."""
-    data = CurriculumData({NAME: source}, {NAME: Fraction(1)}, samples, 1, steps, collator(), 0, setting.size.workers)
+def slices(setting: Setting, source: Source, samples: int, first_step: int, steps: int, ahead: int = 0) -> Any:
+    """The loader that a phase of ours has from `first_step` on."""
+    workers = setting.size.workers
+    data = CurriculumData({NAME: source}, {NAME: Fraction(1)}, samples, 1, steps, collator(), 0, workers, ahead)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = cast(Any, SimpleNamespace(global_step=first_step, global_rank=0, world_size=1, strategy=strategy))
     return data.train_dataloader()

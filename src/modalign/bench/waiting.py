@@ -29,7 +29,7 @@ def wait(setting: Setting) -> Result:
     samples = min(subject.scale.samples, len(source))
     shares, lengths = [], []
     for _ in range(setting.rounds):
-        batches = iter(slices(setting, source, samples, 0, size.frame_steps + 1))
+        batches = iter(slices(setting, source, samples, 0, size.frame_steps + 1, size.ahead))
         step = _Training(setting)
         step(next(batches))
         waited = begin = 0.0
@@ -43,10 +43,11 @@ def wait(setting: Setting) -> Result:
         shares.append(waited / total)
         lengths.append(total / size.frame_steps)
     middle = sorted(shares)[len(shares) // 2]
+    loading = f"{size.workers} workers, {size.ahead} slices ahead by a thread, {torch.get_num_threads()} threads"
     told = f"{1000 * sorted(lengths)[len(lengths) // 2]:,.0f} ms a step of {samples} pictures"
     return Result(
         Ratio(middle, min(shares), max(shares)), f"{100 * middle:.1f} % waited", told,
-        f"{size.workers} loader workers, {torch.get_num_threads()} threads", seconds={"step": lengths},
+        loading, seconds={"step": lengths},
     )  # fmt: skip
 
 

@@ -190,6 +190,7 @@ class DataSettings(Strict):
     shard_cache_gb: Positive = 50.0
     piece_mb: NonNegative = 4.0
     workers: Annotated[int, Field(ge=0)] = 0
+    ahead: Annotated[int, Field(ge=0)] = 0  # slices that a thread makes ready where there are no workers
     block: PositiveInt = 64
     window: PositiveInt = 16
     cache_mb: Annotated[int, Field(ge=0)] = 2048

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from modalign.curriculum.schedule import SliceSchedule
+from modalign.data.ahead import Ahead
 from modalign.data.collate import Collator
 from modalign.data.dataset import SliceDataset, Source
 from modalign.errors import ModalignError
@@ -43,6 +44,7 @@ class CurriculumData(pl.LightningDataModule):
         collator: Collator,
         seed: int = 0,
         workers: int = 0,
+        ahead: int = 0,
     ) -> None:
         super().__init__()
         self.sources = dict(sources)
@@ -52,6 +54,7 @@ class CurriculumData(pl.LightningDataModule):
         self.total_steps = total_steps
         self.collator = collator
         self.workers = workers
+        self.ahead = ahead
 
     def setup(self, stage: str) -> None:
         """A slice must divide among the processes."""
@@ -62,8 +65,11 @@ class CurriculumData(pl.LightningDataModule):
                 f"set stages.<stage>.slice_size to a multiple of {world}"
             )
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Slices from the trainer's optimizer step on, in order."""
+    def train_dataloader(self) -> DataLoader[Batch] | Ahead[Batch]:
+        """Slices from the trainer's optimizer step on, in order; by a thread where `ahead` says so.
+
+        Not where workers make them, nor where outputs of frozen parts are kept: a shelf is one thread's.
+        """
         assert self.trainer is not None
         dataset = SliceDataset(
             self.sources,
@@ -75,7 +81,7 @@ class CurriculumData(pl.LightningDataModule):
             stand_in=True,
         )
         first = self.trainer.global_step * self.slices_per_step
-        return DataLoader(
+        loader = DataLoader(
             dataset,
             batch_size=None,
             sampler=SlicesFrom(first, self.total_steps * self.slices_per_step),
@@ -86,6 +92,8 @@ class CurriculumData(pl.LightningDataModule):
             # Its own: a loader draws a seed when it starts, which a resumed run would miss from its dropout's numbers.
             generator=torch.Generator(),
         )
+        threaded = self.ahead and not self.workers and not any(source.shelves for source in self.sources.values())
+        return Ahead(loader, self.ahead) if threaded else loader
 
     def consumed(self, steps: int) -> dict[str, int]:
         """Samples read from each source in the first `steps` optimizer steps, holes included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +13,19 @@ from modalign.data.decoding import Watched, content_digest
 
 
 class DecodedCache:
-    """Decoded tensors by the digest of their bytes, the oldest dropped beyond `max_bytes`; exact by construction."""
+    """Decoded tensors by the digest of their bytes, the oldest dropped beyond `max_bytes`; exact by construction.
+
+    Any thread may use it; another process gets an empty one.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._kept: OrderedDict[tuple[int, bytes], Tensor] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[DecodedCache], tuple[int]]:
+        return DecodedCache, (self.max_bytes,)
 
     def wrap(self, decoder: Any) -> Callable[..., Tensor]:
         """`decoder` with those of its results kept that drew nothing from its generator."""
@@ -29,13 +37,14 @@ class DecodedCache:
 
     def put(self, key: tuple[int, bytes], value: Tensor) -> None:
         """Keep a tensor."""
-        earlier = self._kept.pop(key, None)
-        self._bytes -= 0 if earlier is None else earlier.nbytes
-        self._kept[key] = value
-        self._bytes += value.nbytes
-        while self._bytes > self.max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes
+        with self._lock:
+            earlier = self._kept.pop(key, None)
+            self._bytes -= 0 if earlier is None else earlier.nbytes
+            self._kept[key] = value
+            self._bytes += value.nbytes
+            while self._bytes > self.max_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                self._bytes -= oldest.nbytes
 
 
 class _Cached:

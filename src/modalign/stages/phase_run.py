@@ -238,6 +238,7 @@ class PhaseRun:
             collator,
             settings.seed,
             settings.data.workers,
+            settings.data.ahead,
         )
 
     def _manifest(self, model: nn.Module, plan: FreezePlan, copied: Sequence[Copied]) -> Manifest:
