@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
 
+from modalign.cli.ask import check_variant
+from modalign.errors import ModalignError
 from modalign.runs.manifest import read_manifest, write_manifest
 
 
@@ -108,6 +111,7 @@ def test_asking_about_any_mix_of_senses_gives_one_text(modalign, tiny_runs, file
 def test_asking_in_words_alone_is_answered_by_a_run_that_learned_questions(modalign, tiny_runs):
     said = modalign("ask", tiny_runs.instruct, "what kind of word is ball?")
     assert said.code == 0
+    assert said.err == "note: no file was given: the answer comes from the words alone\n"
     assert said.out.strip()
 
 
@@ -144,12 +148,16 @@ def test_files_that_cannot_be_decoded_are_told_in_one_line(modalign, tiny_runs, 
         "sound.flac": "does not decode as image", "model.pkl": "are refused", "none.jpg": "cannot be read",
     }  # fmt: skip
     for name, message in expected.items():
-        assert message in modalign("ask", tiny_runs.instruct, "--image", tmp_path / name, "what?").error
+        told = modalign("ask", tiny_runs.instruct, "--image", tmp_path / name, "what?").error
+        assert message in told
+        assert str(tmp_path / name) in told
+        assert "_io." not in told
 
 
 def test_nothing_to_ask_about_and_two_questions_are_refused(modalign, tiny_runs, files):
     assert "give --image FILE or --video FILE" in modalign("ask", tiny_runs.video).error
     assert "put one in quotes" in modalign("ask", tiny_runs.instruct, "what", "is").error
+    assert "several folders fit: name one" in modalign("ask", tiny_runs.video, tiny_runs.instruct).error
     wrong = modalign("ask", tiny_runs.instruct, "--image", files["image"], "--variant", "vidoe=a", "what?")
     assert "did you mean 'video'?" in wrong.error
 
@@ -188,3 +196,16 @@ def test_a_plan_names_the_runs_and_what_is_there_already(modalign, tiny_runs):
     assert "to be made below" in more.out
     assert "missing" in more.out
     assert "did you mean 'audio'?" in modalign("plan", "stage=align", "modality=audoi").error
+
+
+def test_a_file_of_a_sense_with_variants_must_say_of_which_it_is():
+    tokenizer = {"sizes": {"one": 320, "two": 384}}
+    settings = SimpleNamespace(modalities={"fmri": SimpleNamespace(tokenizer=tokenizer)})
+    check_variant(settings, "fmri", "scan.npy", "two")
+    with pytest.raises(ModalignError, match=r"Add --variant fmri=one or --variant fmri=two$"):
+        check_variant(settings, "fmri", "scan.npy", None)
+    with pytest.raises(ModalignError, match=r"unknown variant 'tow' in --variant fmri=NAME: did you mean 'two'\?"):
+        check_variant(settings, "fmri", "scan.npy", "tow")
+    tokenizer["sizes"]["default"] = 100
+    check_variant(settings, "fmri", "scan.npy", None)
+    check_variant(SimpleNamespace(modalities={"image": SimpleNamespace(tokenizer={})}), "image", "a.jpg", None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modalign.cli.environment import prepare_environment
-from modalign.cli.parser import VerbParser
+from modalign.cli.parser import VerbParser, several_folders
 from modalign.cli.run_settings import changed_settings
 from modalign.cli.terminal import say, warn, working
 from modalign.config.recipes import RecipeBook
@@ -38,9 +38,11 @@ def run(arguments: Sequence[str]) -> int:
         raise ModalignError("name the run to ask first: modalign ask RUN …")
     settings = changed_settings(manifest, _overrides(options))
     variants = _variants(options.variant or (), manifest)
-    files = [(modality, _read(modality, name)) for modality, name in options.media or ()]
+    for modality, name in options.media or ():
+        check_variant(settings, modality, name, variants.get(modality))
+    files = [(modality, name, _read(modality, name)) for modality, name in options.media or ()]
     chat = settings.stages[manifest.stage].template == "chat"
-    question = _question(options.question, [modality for modality, _ in files], chat, manifest, settings)
+    question = _question(options.question, [modality for modality, *_ in files], chat, manifest, settings)
     prepare_environment()
     media = _decode(settings, files, variants)
     with working(lambda: f"asking {manifest.name}"):
@@ -106,6 +108,17 @@ def _variants(words: Sequence[str], manifest: Manifest) -> dict[str, str]:
     return variants
 
 
+def check_variant(settings: Settings, modality: str, name: str, variant: str | None) -> None:
+    """A tokenizer with a size for each variant (subject, device) must know which one a file is of."""
+    sizes = settings.modalities[modality].tokenizer.get("sizes")
+    if not isinstance(sizes, dict) or (variant or "default") in sizes:
+        return
+    if variant is not None:
+        raise unknown_name("variant", variant, sizes, f"--variant {modality}=NAME")
+    known = " or ".join(f"--variant {modality}={known}" for known in sizes)
+    raise ModalignError(f"--{modality} {name}: of which variant is it? Add {known}")
+
+
 def _read(modality: str, name: str) -> bytes | tuple[bytes, ...]:
     """The bytes of a file; of several, joined by "+", where the modality's decoder takes them together."""
     paths = [Path(name)] if Path(name).exists() else [Path(part) for part in name.split("+")]
@@ -124,6 +137,8 @@ def _question(
     words: Sequence[str], modalities: Sequence[str], chat: bool, manifest: Manifest, settings: Settings
 ) -> str | None:
     """What to ask; None for a bare caption."""
+    if words and Path(words[0]).is_dir():
+        raise ModalignError(f"'{words[0]}' is no question{several_folders(words[0])}")
     if len(words) > 1:
         raise ModalignError(f"{len(words)} questions were given ('{words[0]}', '{words[1]}'): put one in quotes")
     if not modalities and not (chat and words):
@@ -139,24 +154,28 @@ def _question(
         warn(f"note: {manifest.name} is of stage {manifest.stage}: it says a bare caption, no question is put to it")
         return None
     if words:
+        if not modalities:
+            warn("note: no file was given: the answer comes from the words alone")
         return str(words[0])
     prompt = settings.modalities[modalities[0]].prompts[0]
     warn(f"note: no question was given; asked is '{prompt}'")
     return prompt
 
 
-def _decode(settings: Settings, files: Sequence[tuple[str, Any]], variants: dict[str, str]) -> tuple[MediaSpan, ...]:
+def _decode(
+    settings: Settings, files: Sequence[tuple[str, str, Any]], variants: dict[str, str]
+) -> tuple[MediaSpan, ...]:
     """The files as the model's input, before it is loaded, so that a bad one is told at once."""
     from modalign.stages.sources import SourceBook
     from modalign.types import MediaSpan
 
     sources = SourceBook(settings, RecipeBook(settings))
     spans = []
-    for modality, content in files:
+    for modality, name, content in files:
         try:
             value = sources.decoder(modality)(content, None)
         except ValueError as error:
-            raise ModalignError(f"--{modality}: the file does not decode as {modality}: {error}") from None
+            raise ModalignError(f"--{modality} {name}: the file does not decode as {modality}: {error}") from None
         spans.append(MediaSpan(modality, value, variants.get(modality)))
     return tuple(spans)
 

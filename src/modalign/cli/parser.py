@@ -35,7 +35,7 @@ class VerbParser(argparse.ArgumentParser):
                 raise unknown_name("option", word.partition("=")[0], known, self.prog)
         namespace, rest = self.parse_known_intermixed_args(list(arguments))
         if rest:
-            self.error(f"'{rest[0]}' is one word too many")
+            self.error(f"'{rest[0]}' is one word too many{several_folders(rest[0])}")
         return namespace
 
     def add_settings(self, words: bool = True) -> None:
@@ -45,6 +45,11 @@ class VerbParser(argparse.ArgumentParser):
         self.add_argument("--config-dir", metavar="DIR", type=Path, help="a folder of own YAML files, as in conf/")
         if words:
             self.add_argument("settings", nargs="*", default=[], metavar="key=value", help="settings, as in train.py")
+
+
+def several_folders(word: str) -> str:
+    """What may be wrong where it is a folder: a shell puts all that fit a pattern in its place."""
+    return "; if it comes from a pattern (runs/align-*), several folders fit: name one" if Path(word).is_dir() else ""
 
 
 def read_settings(options: argparse.Namespace, extra: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:

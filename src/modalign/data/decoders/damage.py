@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+
+_OBJECT = re.compile(r"\s*<_io\.\w+ object at 0x[0-9a-f]+>")  # where a codec names the file that it reads
 
 
 @contextmanager
@@ -14,7 +17,7 @@ def undecodable(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # on damaged bytes codecs raise whatever they stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = _OBJECT.sub("", " ".join(str(error).split())).strip() or type(error).__name__
         raise ValueError(f"not a readable {what}: {reason}") from error
 
 

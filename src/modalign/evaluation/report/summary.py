@@ -35,7 +35,7 @@ def score_tiles(scores: Sequence[Score], wanted: Sequence[str]) -> list[Tile]:
             tiles += [Tile(f"{s.modality} {_task(task)}", percent(s.value), _beside(s)) for s in found]
         else:
             mean, worst = sum(s.value for s in found) / len(found), min(found, key=lambda s: s.value)
-            note = f"mean of {len(found)} modalities; lowest: {worst.modality}, {percent(worst.value)}"
+            note = f"mean of {len(found)} {_asked_of(task)}; lowest: {worst.modality}, {percent(worst.value)}"
             tiles.append(Tile(_task(task), percent(mean), note))
     return tiles
 
@@ -73,7 +73,7 @@ def score_sentences(scores: Sequence[Score], wanted: Sequence[str]) -> list[str]
             chance = [s.chance for s in found if s.chance is not None]
             beside = f"; chance is {percent(sum(chance) / len(chance))} on average" if chance else ""
             ends = f"between {percent(low.value)} ({low.modality}) and {percent(high.value)} ({high.modality})"
-            what = f"{sentence(_task(task))}, over {len(found)} modalities: {METRIC_NAMES[low.metric]}"
+            what = f"{sentence(_task(task))}, over {len(found)} {_asked_of(task)}: {METRIC_NAMES[low.metric]}"
             lines.append(f"{what} {ends} on test items{beside}.")
         else:
             lines += [_score_sentence(s, [other for other in scores if other.split == "test_unseen"]) for s in found]
@@ -158,6 +158,10 @@ def _score_sentence(score: Score, unseen: Sequence[Score]) -> str:
     key = (score.modality, score.task, score.metric)
     other = next((s for s in unseen if (s.modality, s.task, s.metric) == key), None)
     return line + (f"; {percent(other.value)} on combinations never seen in training." if other else ".")
+
+
+def _asked_of(task: str) -> str:
+    return "pairs" if task == "pair" else "modalities"
 
 
 def _task(task: str) -> str:
