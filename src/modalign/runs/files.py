@@ -89,7 +89,10 @@ def told(error: OSError, path: Path) -> ModalignError:
         )
     if error.errno in NOT_WRITABLE:
         return ModalignError(f"cannot write {path}: {reason}; make it writable or set paths.runs to another folder")
-    return ModalignError(f"cannot write {path}: {reason}; check the disk, then give the same command again to continue")
+    return ModalignError(
+        f"cannot write {path}: {reason}; check the disk and the folder (paths.runs, paths.data), then give the same "
+        f"command again to continue"
+    )
 
 
 def _free(path: Path) -> str:
