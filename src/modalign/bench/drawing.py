@@ -10,6 +10,7 @@ from modalign.errors import ModalignError
 
 _COLOURS = {"target": "#2a7f4f", "gate": "#6aa84f", "below": "#c0504d"}
 _NEUTRAL = "#8a8f98"
+_MOST = 3.0  # times the gate: one bar that goes far beyond would leave no room to tell the others apart
 
 
 def draw(path: Path, report: Report) -> None:
@@ -28,11 +29,11 @@ def draw(path: Path, report: Report) -> None:
         axes.plot([low, high], [place, place], color="black", linewidth=1)
         aim = _reached(verdict, verdict.bar.target)
         axes.plot([aim, aim], [place - 0.31, place + 0.31], color="black", linewidth=1.6)
-        axes.text(max(value, high) + 0.03, place, number(verdict.result.ratio.value), va="center", fontsize=8)
+        axes.text(max(value, low, high) + 0.03, place, number(verdict.result.ratio.value), va="center", fontsize=8)
     axes.axvline(1.0, color="black", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(rows)), [verdict.name for verdict in rows], fontsize=8)
     axes.set_xlabel(
-        "ratio over its gate (dashed line: the gate; stroke: the target; thin line: lowest to highest round)"
+        "ratio over its gate (dashed line: the gate; stroke: the target; thin line: lowest to highest round; cut at 3)"
     )
     axes.set_title("\n".join(facts(report)[:2]), fontsize=7, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
@@ -48,6 +49,7 @@ def _three(verdict: Verdict) -> tuple[float, float, float]:
 
 
 def _reached(verdict: Verdict, value: float) -> float:
-    """How much of the gate: the gate over the ratio where less is better."""
+    """How much of the gate, at most `_MOST`: the gate over the ratio where less is better."""
     assert verdict.bar is not None
-    return verdict.bar.gate / max(value, 1e-9) if verdict.row.less else value / verdict.bar.gate
+    reached = verdict.bar.gate / max(value, 1e-9) if verdict.row.less else value / verdict.bar.gate
+    return min(reached, _MOST)
