@@ -59,7 +59,8 @@ def head_peak(setting: Setting) -> Result:
     ones = torch.ones_like(labels, dtype=torch.float32)
 
     def labelled() -> Tensor:
-        output = supervised_loss(hidden.clone().requires_grad_(), labels, ones, model.llm.logits)
+        given = hidden.clone().requires_grad_()
+        output = supervised_loss(given, labels, ones, model.llm.logits, model.llm.frozen_head)
         return output.loss_sum / output.weight_sum
 
     def everywhere() -> Tensor:

@@ -78,7 +78,7 @@ class AlignedModel(FreezableModule):
         """A modality's features, averaged over frames: what its projector reads."""
         if media.reached == FEATURES:
             return TokenSet(media.values, name=modality)
-        path = self.path(modality)
+        path, media = self.path(modality), media.standardised()
         positions = cast(Positions, self.positions[modality])
         tokenizer = cast(Tokenizer, self.tokenizers[path.tokenizer])
         tokens = positions.mark_frames(tokenizer(media.values, media.variants))
@@ -135,9 +135,9 @@ class AlignedModel(FreezableModule):
     def language_loss(self, composed: Composed) -> LossOutput:
         """The loss of what entered the language model."""
         if self.llm.packs:
-            return supervised_loss(self.hidden_packed(composed), composed.labels, composed.weights, self.llm.logits)
+            return self._loss_of(self.hidden_packed(composed), composed)
         if composed.cross is not None:
-            return supervised_loss(self.hidden(composed), composed.labels, composed.weights, self.llm.logits)
+            return self._loss_of(self.hidden(composed), composed)
         lengths = composed.attention_mask.sum(dim=1).tolist()
         groups = (
             length_groups(lengths) if self.group_lengths else [sorted(range(len(lengths)), key=lambda r: -lengths[r])]
@@ -145,8 +145,11 @@ class AlignedModel(FreezableModule):
         losses = []
         for rows in groups:
             part = part_of_batch(composed, rows, lengths[rows[0]])
-            losses.append(supervised_loss(self.hidden(part), part.labels, part.weights, self.llm.logits))
+            losses.append(self._loss_of(self.hidden(part), part))
         return joined(losses, groups)
+
+    def _loss_of(self, hidden: Tensor, composed: Composed) -> LossOutput:
+        return supervised_loss(hidden, composed.labels, composed.weights, self.llm.logits, self.llm.frozen_head)
 
     @torch.no_grad()
     def generate(self, batch: Batch, max_new_tokens: int, stop: Sequence[str] = (), **sampling: Any) -> list[str]:

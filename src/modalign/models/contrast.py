@@ -54,7 +54,7 @@ class ContrastiveModel(FreezableModule):
     def embed_images(self, media: Mapping[str, MediaBatch]) -> Float[Tensor, "N E"]:
         """Unit vectors of the media of the one modality of the batch: the class token, projected."""
         ((modality, items),) = media.items()
-        tokens = self.tokenizers[self.tokenizer_of[modality]](items.values, items.variants)
+        tokens = self.tokenizers[self.tokenizer_of[modality]](items.standardised().values, items.variants)
         features = self.tower[0](tokens.flatten(0, 1))[:, 0]
         return F.normalize(features @ self.text.image_projection, dim=-1)
 

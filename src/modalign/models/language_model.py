@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from modalign.errors import ModalignError
 from modalign.models.adapters import LoraSettings, hide_base_layers, insert_lora, restore_base_layers
+from modalign.models.loss import FrozenHead
 from modalign.models.packed_attention import NO_MASK, PACKED, register_packed, require_packable
 from modalign.models.packing import Packing
 from modalign.models.pretrained import dtype_of, from_scratch, load_weights
@@ -96,6 +97,14 @@ class CausalLanguageModel(nn.Module):
             packing=packing,
         )
         return packing.unpack(output.last_hidden_state)
+
+    @property
+    def frozen_head(self) -> FrozenHead | None:
+        """The vocabulary head where it is nothing but a linear map that does not train; else None."""
+        head = self.model.get_output_embeddings()
+        plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter
+        trains = any(p.requires_grad for p in head.parameters())
+        return FrozenHead(head.weight, head.bias) if plain and not trains else None
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every token."""

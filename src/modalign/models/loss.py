@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IGNORED = -100
+# How many logits of a frozen head live at a time: 4 MB of them.
+LOGITS = 2**20
 
 
 @dataclass(slots=True)
@@ -31,19 +35,63 @@ def supervised_loss(
     labels: Int[Tensor, "B T"],
     weights: Float[Tensor, "B T"],
     logits_fn: Callable[[Tensor], Tensor],
+    frozen: FrozenHead | None = None,
 ) -> LossOutput:
-    """Weighted cross entropy of `labels[b, t]` given `hidden[b, t]`, summed; only the sum carries a gradient."""
+    """Weighted cross entropy of `labels[b, t]` given `hidden[b, t]`, summed; only the sum carries a gradient.
+
+    With `frozen`, what `logits_fn` is where it is a linear map that does not train, only a few logits live at a time.
+    """
     samples, positions = (labels != IGNORED).nonzero(as_tuple=True)
     weight = weights[samples, positions].float()
-    logits = logits_fn(hidden[samples, positions])
-    losses = F.cross_entropy(logits.float(), labels[samples, positions], reduction="none") * weight
+    chosen, wanted = hidden[samples, positions], labels[samples, positions]
+    if frozen is None or not (torch.is_grad_enabled() and chosen.requires_grad):
+        losses = F.cross_entropy(logits_fn(chosen).float(), wanted, reduction="none") * weight
+        total = losses.sum()
+    else:
+        total, losses = _ByParts.apply(chosen, wanted, weight, frozen.weight.detach(), frozen.bias)
     sums = torch.zeros(len(labels), device=hidden.device)
     return LossOutput(
-        losses.sum(),
+        total,
         weight.sum(),
         sums.index_add(0, samples, losses.detach()),
         sums.index_add(0, samples, weight),
     )
+
+
+class FrozenHead(NamedTuple):
+    """The vocabulary head as a linear map that does not train."""
+
+    weight: Float[Tensor, "V D"]
+    bias: Float[Tensor, "V"] | None = None
+
+
+class _ByParts(torch.autograd.Function):
+    """The sum of the losses and, without a gradient, each; slopes are taken as soon as a part's logits are there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, chosen: Tensor, wanted: Tensor, weight: Tensor, head: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        kind = chosen.device.type
+        if torch.is_autocast_enabled(kind):
+            head = head.to(torch.get_autocast_dtype(kind))
+        losses, slopes = weight.new_empty(len(chosen)), torch.empty_like(chosen)
+        rows = max(1, LOGITS // len(head))
+        for begin in range(0, len(chosen), rows):
+            part = slice(begin, begin + rows)
+            shares = F.linear(chosen[part].to(head.dtype), head, bias).float().log_softmax(dim=-1)
+            picked = wanted[part, None]
+            losses[part] = shares.gather(1, picked)[:, 0].neg_().mul_(weight[part])
+            shares.exp_().scatter_add_(1, picked, shares.new_full(picked.shape, -1.0)).mul_(weight[part, None])
+            slopes[part] = shares.to(head.dtype) @ head
+        ctx.save_for_backward(slopes)
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return ctx.saved_tensors[0] * slope, None, None, None, None
 
 
 def joined(losses: Sequence[LossOutput], groups: Sequence[Sequence[int]]) -> LossOutput:

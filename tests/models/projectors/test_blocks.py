@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from modalign.errors import ModalignError
@@ -11,15 +12,15 @@ from modalign.models.projectors.blocks import Attention, Block, Expert
 
 
 def test_attention_is_softmax_over_all_tokens():
-    layer, x = Attention(8, 2), torch.randn(2, 5, 8)
-    query, key, value = (t.view(2, 5, 2, 4).transpose(1, 2) for t in layer.qkv(x).chunk(3, dim=-1))
+    layer, norm, x = Attention(8, 2), nn.RMSNorm(8, eps=1e-5), torch.randn(2, 5, 8)
+    query, key, value = (t.view(2, 5, 2, 4).transpose(1, 2) for t in layer.qkv(norm(x)).chunk(3, dim=-1))
     read = (query @ key.transpose(-1, -2) / 2).softmax(dim=-1) @ value
-    torch.testing.assert_close(layer(x, 5, None), layer.out(read.transpose(1, 2).reshape(2, 5, 8)))
+    torch.testing.assert_close(layer(x, norm, 5, None), layer.out(read.transpose(1, 2).reshape(2, 5, 8)))
 
 
 def test_a_block_is_normed_attention_and_gated_feed_forward_each_added():
     block, x = Block(8, 2, 12), torch.randn(2, 5, 8)
-    y = x + block.attention(block.attention_norm(x), 5, None)
+    y = x + block.attention(x, block.attention_norm, 5, None)
     normed = block.feed_norm(y)
     gate, up = F.linear(normed, block.feed.gate_up.weight[:12]), F.linear(normed, block.feed.gate_up.weight[12:])
     torch.testing.assert_close(block(x), y + block.feed.down(F.silu(gate) * up))

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from modalign.errors import ModalignError, unknown_name
+from modalign.models.attention import choose_kernels
 from modalign.models.hub import telling_hub
 from modalign.models.pretrained import dtype_of
 
@@ -55,6 +56,7 @@ class OpenClipTower(nn.Module):
         self.positional_embedding = visual.positional_embedding
         self.ln_pre = visual.ln_pre
         self.transformer = visual.transformer
+        choose_kernels(self.transformer)
         self.ln_post = visual.ln_post
         self.width = int(visual.class_embedding.shape[0])
         self.num_patches = int(visual.positional_embedding.shape[0]) - 1

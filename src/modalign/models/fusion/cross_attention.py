@@ -62,7 +62,7 @@ class GatedCrossAttention(nn.Module):
             read, sees = packing.pack(read), packing.pack(sees)
         read = self.out(read)
         x = x + (self.gate_attention.tanh() * read).masked_fill(~sees, 0.0)
-        return x + (self.gate_feed.tanh() * self.feed(self.feed_norm(x))).masked_fill(~sees, 0.0)
+        return x + (self.gate_feed.tanh() * self.feed(x, self.feed_norm)).masked_fill(~sees, 0.0)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -5,12 +5,15 @@ Letters: N items, L tokens, Q query tokens (they come first), D width.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from modalign.errors import ModalignError
+from modalign.models.attention import attend
+from modalign.models.fused import gated_linear, norm_linear
 
 
 class Attention(nn.Module):
@@ -25,16 +28,16 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "N L D"], num_out: int, mask: Bool[Tensor, "N 1 1 L"] | None
+        self, x: Float[Tensor, "N L D"], norm: nn.RMSNorm, num_out: int, mask: Bool[Tensor, "N 1 1 L"] | None
     ) -> Float[Tensor, "N _ D"]:
-        """What the first `num_out` tokens read from all tokens."""
-        width = x.shape[-1]
+        """What the first `num_out` tokens read from all tokens, each normed first."""
+        width, weight = x.shape[-1], self.qkv.weight
         if num_out == x.shape[1]:
-            query, key, value = self.qkv(x).chunk(3, dim=-1)
+            query, key, value = after_norm(x, norm, weight).chunk(3, dim=-1)
         else:
-            query = F.linear(x[:, :num_out], self.qkv.weight[:width])
-            key, value = F.linear(x, self.qkv.weight[width:]).chunk(2, dim=-1)
-        read = F.scaled_dot_product_attention(self._heads(query), self._heads(key), self._heads(value), attn_mask=mask)
+            query = after_norm(x[:, :num_out], norm, weight[:width])
+            key, value = after_norm(x, norm, weight[width:]).chunk(2, dim=-1)
+        read = attend(self._heads(query), self._heads(key), self._heads(value), mask)
         return self.out(read.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -42,17 +45,21 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """The gated feed-forward layer of LLaMA."""
+    """The gated feed-forward layer of LLaMA, with the norm in front of it."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """silu(gate) * up, back to the width."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+    def forward(self, x: Float[Tensor, "... D"], norm: nn.RMSNorm) -> Float[Tensor, "... D"]:
+        """silu(gate) * up of the normed rows, back to the width."""
+        return gated_linear(after_norm(x, norm, self.gate_up.weight), self.down.weight)
+
+
+def after_norm(x: Float[Tensor, "... D"], norm: nn.RMSNorm, weight: Float[Tensor, "E D"]) -> Float[Tensor, "... E"]:
+    """A linear map of normed rows."""
+    return norm_linear(x, cast(Tensor, norm.weight), cast(float, norm.eps), weight)
 
 
 class Block(nn.Module):
@@ -70,8 +77,8 @@ class Block(nn.Module):
     ) -> Float[Tensor, "N _ D"]:
         """The first `num_out` tokens (all, without it) after this block."""
         count = x.shape[1] if num_out is None else num_out
-        x = x[:, :count] + self.attention(self.attention_norm(x), count, mask)
-        return x + self.feed(self.feed_norm(x))
+        x = x[:, :count] + self.attention(x, self.attention_norm, count, mask)
+        return x + self.feed(x, self.feed_norm)
 
 
 class Expert(nn.Module):
