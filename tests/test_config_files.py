@@ -17,6 +17,7 @@ from modalign.config.compose import compose_settings, modality_names, modality_s
 from modalign.config.places import conf_folder, recipe_folder
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner
+from modalign.data.decoding import standardised
 from modalign.data.recipes import load_recipe
 from modalign.models.parts import count_parameters, declared_parts, match
 from modalign.models.seams import Tokenizer as TokenizerSeam
@@ -88,7 +89,11 @@ def targets(value, place=""):
 def real_media(settings, modality: str, count: int = 2) -> MediaBatch:
     """What the modality's decoder makes of real files: of the world's sensor, or of vectors as long as declared."""
     declared = settings.modalities[modality]
-    decode = build(declared.decoder, f"modalities.{modality}.decoder")
+    decoder = build(declared.decoder, f"modalities.{modality}.decoder")
+
+    def decode(content):
+        return standardised(decoder, decoder(content))
+
     sizes = declared.tokenizer.get("sizes")
     if sizes:
         variants = tuple(list(sizes)[i % len(sizes)] for i in range(count))

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 # How far along its path a medium has come: decoded, or what its frozen parts have made of it.
@@ -26,10 +27,24 @@ class TextSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class Standard:
+    """How pictures of 8-bit levels become numbers around zero: the mean and the spread of each channel, in 0..1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, levels: UInt8[Tensor, "*rest C H W"]) -> Float[Tensor, "*rest C H W"]:
+        """Levels 0..255 in 0..1, less the mean, over the spread."""
+        mean, std = (torch.tensor(v, device=levels.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return levels.float().div_(255).sub_(mean).div_(std)
+
+
+@dataclass(frozen=True, slots=True)
 class MediaSpan:
     """One decoded medium of a modality's path; `variant` selects among parts (a subject of voxel vectors).
 
-    `kept_as` names what frozen parts make of it, where that may be kept; `reached` says that it is that already.
+    With a `standard` its values are 8-bit levels, standardised when their batch is on its device. `kept_as` names what
+    frozen parts make of it, where that may be kept; `reached` says that it is that already.
     """
 
     modality: str
@@ -38,6 +53,7 @@ class MediaSpan:
     target: bool = False
     reached: str = DECODED
     kept_as: str | None = None
+    standard: Standard | None = None
 
 
 Span = TextSpan | MediaSpan
@@ -74,13 +90,23 @@ class TokenSet:
 class MediaBatch:
     """The media of one modality in a batch, stacked; vectors of several sizes are zero-padded, told by `variants`.
 
-    All have come equally far (`reached`); `kept_as` names what is made of each, where that may be kept.
+    All have come equally far (`reached`); `kept_as` names what is made of each, where that may be kept. With a
+    `standard` the values are still 8-bit levels, a quarter of the bytes to collate, to send and to copy.
     """
 
-    values: Float[Tensor, "N ..."]
+    values: Shaped[Tensor, "N ..."]
     variants: tuple[str | None, ...] = ()
     reached: str = DECODED
     kept_as: tuple[str | None, ...] = ()
+    standard: Standard | None = None
+
+    def standardised(self) -> MediaBatch:
+        """The same media as numbers around zero, as models read them."""
+        return self if self.standard is None else replace(self, values=self.standard(self.values), standard=None)
+
+    def to(self, device: Any) -> MediaBatch:
+        """The same media on `device`, standardised there."""
+        return replace(self, values=self.values.to(device, non_blocking=True)).standardised()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +141,8 @@ class Batch:
         return 0 if self.idle else len(self.keys)
 
     def to(self, device: Any) -> Batch:
-        """The same batch with its tensors on `device`."""
-        media = {name: replace(m, values=m.values.to(device)) for name, m in self.media.items()}
+        """The same batch with its tensors on `device`, 8-bit pictures standardised there."""
+        media = {name: m.to(device) for name, m in self.media.items()}
         return Batch(
             media,
             self.layout,

@@ -138,7 +138,7 @@ def greys(tmp_path, make_split, make_recipe_object):
 
 def slices(source, count=3):
     dataset = SliceDataset({"greys": source}, Fixed(), ROWS, 0, 1, Collator(lambda text: [*text.encode()], 1, 2))
-    return [dataset[n] for n in range(count)]
+    return [dataset[n].to("cpu") for n in range(count)]
 
 
 def keep(source, batch):

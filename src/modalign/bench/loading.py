@@ -71,18 +71,22 @@ def read_tars(source: Source) -> int:
 
 
 def decode_all(setting: Setting, source: Source, size: int, steps: int) -> int:
-    """Every slice of an epoch through our DataLoader."""
-    return sum(batch.num_samples for batch in slices(setting, source, size, 0, steps))
+    """Every slice of an epoch through our DataLoader, standardised as it arrives."""
+    return sum(batch.to("cpu").num_samples for batch in slices(setting, source, size, 0, steps))
 
 
 def decode_tars(setting: Setting, source: Source, size: int) -> int:
-    """The same decoder, template and collator behind webdataset's own shuffling and batching."""
+    """The same decoder, template and collator behind webdataset's own shuffling and batching.
+
+    Each picture is standardised where it is decoded, as torchvision's usual transforms do.
+    """
     collate = collator()
     decoder, rng = source.decoders[MODALITY], default_rng(0)
+    standard: Any = decoder.standard  # type: ignore[attr-defined]
 
     def sample(item: dict[str, Any]) -> Sample:
         record = json.loads(item["json"])
-        media = [MediaSpan(MODALITY, decoder(item["jpg"], rng))]
+        media = [MediaSpan(MODALITY, standard(decoder(item["jpg"], rng)))]
         return Sample(item["__key__"], source.recipe.name, source.template.spans(media, record, (), rng), record)
 
     dataset = wds.WebDataset(tars(source), shardshuffle=100, seed=0).shuffle(1000).map(sample)

@@ -166,17 +166,18 @@ def _decode(
     settings: Settings, files: Sequence[tuple[str, str, Any]], variants: dict[str, str]
 ) -> tuple[MediaSpan, ...]:
     """The files as the model's input, before it is loaded, so that a bad one is told at once."""
+    from modalign.data.dataset import decoded_span
     from modalign.stages.sources import SourceBook
-    from modalign.types import MediaSpan
 
     sources = SourceBook(settings, RecipeBook(settings))
     spans = []
     for modality, name, content in files:
         try:
-            value = sources.decoder(modality)(content, None)
+            decoder = sources.decoder(modality)
+            value = decoder(content, None)
         except ValueError as error:
             raise ModalignError(f"--{modality} {name}: the file does not decode as {modality}: {error}") from None
-        spans.append(MediaSpan(modality, value, variants.get(modality)))
+        spans.append(decoded_span(modality, decoder, value, variants.get(modality)))
     return tuple(spans)
 
 

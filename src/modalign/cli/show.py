@@ -17,7 +17,7 @@ from modalign.errors import BadSample, ModalignError, unknown_name
 
 if TYPE_CHECKING:
     from modalign.data.dataset import Source
-    from modalign.types import Sample
+    from modalign.types import MediaSpan, Sample
 
 SUMMARY = """Print samples of recipes, decoded and laid out as a stage lays them out. Tokens that carry loss are marked
 (in colour on a terminal, as «…» elsewhere); media stand in square brackets where their soft tokens go. Without a recipe
@@ -132,7 +132,7 @@ class Display:
         say(f"\n{sample.key}")
         for span in sample.spans:
             if isinstance(span, MediaSpan):
-                say(f"  {describe(span.modality, span.value, span.variant)}")
+                say(f"  {describe(span)}")
         if cut := batch.metas[0].get("truncated"):
             say(f"  cut off: {cut} tokens beyond max_text_tokens")
         print_marked(pieces(batch, 0, self.tokenizer))
@@ -160,11 +160,12 @@ def _share(supervised: int, tokens: int) -> str:
     return f"{supervised / max(tokens, 1):.0%}"
 
 
-def describe(modality: str, value: Any, variant: str | None) -> str:
-    """A decoded medium in one line: shape, range, mean."""
+def describe(span: MediaSpan) -> str:
+    """A decoded medium in one line: shape, range, mean, as a model sees it."""
+    value = span.value if span.standard is None else span.standard(span.value)
     shape = " x ".join(map(str, value.shape))
     numbers = f"{float(value.min()):.3g} to {float(value.max()):.3g}, mean {float(value.mean()):.3g}"
-    return f"{modality}: {shape}, {numbers}" + (f", variant {variant}" if variant else "")
+    return f"{span.modality}: {shape}, {numbers}" + (f", variant {span.variant}" if span.variant else "")
 
 
 def text_tokenizer(settings: Settings) -> tuple[Any, str]:

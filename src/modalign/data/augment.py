@@ -9,6 +9,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from modalign.data.decoding import standardised
 from modalign.errors import ModalignError
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
@@ -64,8 +65,8 @@ class Augmented:
         self.decoder, self.augmentations = decoder, tuple(augmentations)
 
     def __call__(self, data: Any, rng: Generator | None = None) -> Tensor:
-        """Decode, then change."""
-        values = self.decoder(data, rng)
+        """Decode, then change what is standardised."""
+        values = standardised(self.decoder, self.decoder(data, rng))
         if rng is not None:
             for augmentation in self.augmentations:
                 values = augmentation(values, rng)

@@ -116,5 +116,5 @@ def _stack(modality: str, spans: list[tuple[str, MediaSpan]]) -> MediaBatch:
                 f"samples {spans[0][0]} and {key} of one batch have {modality} of shapes {tuple(shape)} and "
                 f"{tuple(value.shape)}: set its decoder to one size"
             )
-    names = tuple(span.kept_as for _, span in spans)
-    return MediaBatch(torch.stack(values), variants, spans[0][1].reached, names if any(names) else ())
+    first, names = spans[0][1], tuple(span.kept_as for _, span in spans)
+    return MediaBatch(torch.stack(values), variants, first.reached, names if any(names) else (), first.standard)

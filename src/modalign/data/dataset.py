@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from numpy.random import Generator, default_rng
@@ -13,20 +14,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modalign.data.collate import Collator
-from modalign.data.decoding import Watched
+from modalign.data.decoding import Watched, standard_of
 from modalign.data.features import Shelf
 from modalign.data.order import derive_seed
 from modalign.data.reader import RawSample
 from modalign.data.recipes import Recipe
+from modalign.data.spread import Spread
 from modalign.data.templates import Record, Template
 from modalign.errors import BadSample, ModalignError, unknown_name
 from modalign.types import Batch, MediaSpan, Sample
 
+Found = TypeVar("Found")
 Use = Literal["nothing", "names", "outputs"]
 """What a sample takes from the shelves: nothing, the names to keep outputs under, or the outputs that are there."""
 
 Decoder = Callable[[Any, Generator | None], Tensor]
-"""From a member's bytes (a tuple of them, for an extension like "jpg+png") to a float32 tensor; raises ValueError."""
+"""From a member's bytes (a tuple of them, for an extension like "jpg+png") to a float32 tensor; raises ValueError.
+
+One that gives 8-bit levels instead says in its attribute `standard` how they are standardised later.
+"""
 
 
 class Reader(Protocol):
@@ -81,13 +87,23 @@ class Source:
 
     def sample(self, position: int, use: Use = "nothing") -> Sample:
         """The sample at a position of the stream; raises BadSample where it does not read, decode or say anything."""
+        return self.made(*self.stored(position), position, use)
+
+    def stored(self, position: int) -> tuple[RawSample, int, int]:
+        """The sample at a position of the stream as it is on disk, its epoch and its index; raises BadSample."""
         epoch, index = self.stream(position)
-        sample = self.at(index, position, use)
+        return self._read(index), epoch, index
+
+    def made(self, raw: RawSample, epoch: int, index: int, position: int, use: Use = "nothing") -> Sample:
+        """The sample at a position from what is stored; any thread may call it where nothing is kept on shelves."""
+        sample = self._made(raw, index, position, use)
         return Sample(sample.key, sample.recipe, sample.spans, sample.meta | {"epoch": epoch, "position": position})
 
-    def at(self, index: int, position: int | None = None, use: Use = "nothing") -> Sample:
-        """Sample `index` on disk; without a position nothing in it is random (evaluation)."""
-        raw = self._read(index)
+    def at(self, index: int) -> Sample:
+        """Sample `index` on disk, nothing in it random (evaluation)."""
+        return self._made(self._read(index), index, None, "nothing")
+
+    def _made(self, raw: RawSample, index: int, position: int | None, use: Use) -> Sample:
         rng = None if position is None else default_rng(derive_seed(self.seed, self.recipe.name, raw.key, position))
         record = self.record(raw)
         media = self._decode(raw, record, rng, use)
@@ -126,7 +142,7 @@ class Source:
         return [
             self._shelved(raw, modality, rng, use)
             if use != "nothing" and modality in self.shelves and rng is not None and variant is None
-            else MediaSpan(modality, self._decode_one(raw, modality, rng), variant)
+            else decoded_span(modality, self.decoders[modality], self._decode_one(raw, modality, rng), variant)
             for modality in self.recipe.media
         ]
 
@@ -141,7 +157,8 @@ class Source:
             return MediaSpan(modality, found, reached=shelf.reached)
         watched = Watched(rng)
         value = self._decode_one(raw, modality, watched)
-        return MediaSpan(modality, value, kept_as=None if watched.used or value.ndim < 2 else name)
+        kept_as = None if watched.used or value.ndim < 2 else name
+        return decoded_span(modality, self.decoders[modality], value, kept_as=kept_as)
 
     def _decode_one(self, raw: RawSample, modality: str, rng: Any) -> Tensor:
         content = self._content(raw, modality)
@@ -169,6 +186,11 @@ class Source:
         return next(iter(self.recipe.media)) if len(self.recipe.media) == 1 else "pair"
 
 
+def decoded_span(modality: str, decoder: Decoder, value: Tensor, variant: str | None = None, **more: Any) -> MediaSpan:
+    """What a decoder gave, with how it is to be standardised where it gave levels."""
+    return MediaSpan(modality, value, variant, standard=standard_of(decoder), **more)
+
+
 class DataError(ModalignError):
     """What stopped a slice; takes off the traceback in which a DataLoader's worker wraps an error's text."""
 
@@ -182,7 +204,7 @@ class SliceDataset(Dataset[Batch]):
     Slice k of a source is positions k * slice_size … of its stream; rank r has the r-th contiguous part. Bad samples
     are left out and named in the batch's `holes` as (recipe, key, reason); a batch may be empty for that reason, or,
     with `stand_in`, idle: another sample of the source, whose loss counts nothing, so that this rank computes what the
-    others do. Whatever else is wrong raises DataError.
+    others do. Whatever else is wrong raises DataError. Large samples are decoded by up to `threads` threads.
     """
 
     def __init__(
@@ -194,6 +216,7 @@ class SliceDataset(Dataset[Batch]):
         world_size: int,
         collator: Collator,
         stand_in: bool = False,
+        threads: int = 1,
     ) -> None:
         if slice_size < 1 or world_size < 1 or not 0 <= rank < world_size:
             raise ModalignError(f"no rank {rank} of {world_size} with slices of {slice_size} samples")
@@ -205,6 +228,7 @@ class SliceDataset(Dataset[Batch]):
         self.sources, self.schedule, self.collator = dict(sources), schedule, collator
         self.slice_size, self.rank, self.world_size = slice_size, rank, world_size
         self.stand_in = stand_in
+        self.spread = Spread(threads)
 
     def __getitem__(self, n: int) -> Batch:
         try:
@@ -219,26 +243,38 @@ class SliceDataset(Dataset[Batch]):
         source, share = self.sources[name], self.slice_size // self.world_size
         first = occurrence * self.slice_size + self.rank * share
         positions = range(first, first + share)
-        samples, holes = _read(source, positions, "outputs" if source.shelves else "nothing")
+        samples, holes = _read(source, positions, "outputs" if source.shelves else "nothing", self.spread)
         if source.shelves and (holes or not _alike(samples)):
             # A slice is computed whole or not at all, in its full size: an output's last bits may hang on how many
             # media are computed together.
-            samples, holes = _read(source, positions, "nothing" if holes else "names")
+            samples, holes = _read(source, positions, "nothing" if holes else "names", self.spread)
         if samples or not self.stand_in:
             return self.collator(samples, name, holes)
         batch = self.collator([_any_sample(source)], name, holes)
         return replace(batch, loss_weights=torch.zeros_like(batch.loss_weights), idle=True)
 
 
-def _read(source: Source, positions: Sequence[int], use: Use) -> tuple[list[Sample], list[tuple[str, str, str]]]:
+def _read(
+    source: Source, positions: Sequence[int], use: Use, spread: Spread
+) -> tuple[list[Sample], list[tuple[str, str, str]]]:
     """The samples at these positions, and what is bad among them."""
-    samples, holes = [], []
-    for position in positions:
-        try:
-            samples.append(source.sample(position, use))
-        except BadSample as bad:
-            holes.append((source.recipe.name, bad.key, bad.reason))
-    return samples, holes
+    stored = [_or_bad(partial(source.stored, position)) for position in positions]
+
+    def make(number: int) -> Sample | BadSample:
+        one = stored[number]
+        return one if isinstance(one, BadSample) else _or_bad(partial(source.made, *one, positions[number], use))
+
+    size = sum(len(m) for one in stored if not isinstance(one, BadSample) for m in one[0].members.values())
+    made = spread.map(make, range(len(stored)), 0 if source.shelves else size)
+    holes = [(source.recipe.name, one.key, one.reason) for one in made if isinstance(one, BadSample)]
+    return [one for one in made if not isinstance(one, BadSample)], holes
+
+
+def _or_bad(make: Callable[[], Found]) -> Found | BadSample:
+    try:
+        return make()
+    except BadSample as bad:
+        return bad
 
 
 def _alike(samples: Sequence[Sample]) -> bool:

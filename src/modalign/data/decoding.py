@@ -1,9 +1,13 @@
-"""What decides whether a result may stand for a second decoding: the bytes, and whether anything random was drawn."""
+"""What is known of decoding: whether a result may stand for a second one, and whether it gave levels or numbers."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any
+
+from torch import Tensor
+
+from modalign.types import Standard
 
 
 class Watched:
@@ -16,6 +20,17 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         self.used = True
         return getattr(self.generator, name)
+
+
+def standard_of(decoder: Any) -> Standard | None:
+    """How what a decoder gives is standardised later, where it gives 8-bit levels."""
+    return getattr(decoder, "standard", None)
+
+
+def standardised(decoder: Any, value: Tensor) -> Tensor:
+    """What a decoder gave as numbers around zero, for who mixes or changes them at once."""
+    standard = standard_of(decoder)
+    return value if standard is None else standard(value)
 
 
 def content_digest(members: tuple[bytes, ...], context: bytes = b"") -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -13,6 +12,11 @@ from modalign.data.disk import disk_error
 from modalign.data.manifest import Place, ShardEntry
 from modalign.data.remote import RemotePath
 from modalign.errors import BadSample, ModalignError
+
+try:  # the same numbers as zlib's, several times faster
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 _MEMORY_BYTES = 256 << 20
 _MEMORY = MemoryCache(_MEMORY_BYTES)
@@ -170,7 +174,7 @@ def read_member(tar: TarBytes, place: Place, key: str, extension: str, shard: st
             data = tar.read(offset, size)
         except OSError as error:
             raise BadSample(key, f".{extension} cannot be read from {shard}: {error.strerror}") from error
-        if len(data) == size and zlib.crc32(data) == crc:
+        if len(data) == size and crc32(data) == crc:
             return data
         if turn or not tar.forget(offset, size):
             break

@@ -79,6 +79,7 @@ class CurriculumData(pl.LightningDataModule):
             self.trainer.world_size,
             self.collator,
             stand_in=True,
+            threads=1 if self.workers or self.ahead else torch.get_num_threads(),
         )
         first = self.trainer.global_step * self.slices_per_step
         loader = DataLoader(

@@ -14,6 +14,7 @@ from modalign.data.templates import CaptionTemplate
 from modalign.errors import BadSample, ModalignError
 from modalign.stages.assemble import build_tokenizers
 from modalign.stages.sources import SourceBook, template_of
+from modalign.types import MediaBatch
 
 # What stages/phase_run.py gives a stage's module besides the settings.
 MODULE = ("model", "plan", "optimizer", "total_steps", "scales", "max_bad_share")
@@ -69,7 +70,7 @@ def _try_recipe(
         for span in media:
             tokenizer = tokenizers[declared[span.modality].tokenizer["part"]]
             try:
-                tokenizer(span.value[None].to("meta"), (span.variant,))
+                tokenizer(MediaBatch(span.value[None], standard=span.standard).to("meta").values, (span.variant,))
             except ModalignError as error:
                 raise ModalignError(f"modalities.{span.modality}, recipe {recipe}: {error}") from None
         return

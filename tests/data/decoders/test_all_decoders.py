@@ -1,4 +1,5 @@
-"""What holds for every decoder: float32, the same without a generator, picklable, and damage as ValueError alone."""
+"""What holds for every decoder: float32 or 8-bit levels, the same without a generator, picklable, and damage as
+ValueError alone."""
 
 import pickle
 import random
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from modalign.data import decoders
+from modalign.data.decoding import standard_of, standardised
 from modalign.errors import ModalignError
 
 CASES = {
@@ -32,10 +34,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_decoder_gives_float32_of_the_declared_shape(files, name):
+def test_a_decoder_gives_float32_or_levels_of_the_declared_shape(files, name):
     decoder, shape = CASES[name]
     value = decoder(files[name], np.random.default_rng(0))
-    assert value.dtype == torch.float32
+    assert value.dtype == (torch.float32 if standard_of(decoder) is None else torch.uint8)
+    assert standardised(decoder, value).dtype == torch.float32
     assert value.shape == shape
     assert decoder.shape in (shape, None)
     assert value.is_contiguous()

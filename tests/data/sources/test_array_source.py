@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from modalign.data.decoders import DepthDecoder, ImageDecoder, SpectrogramDecoder, VectorDecoder
+from modalign.data.decoding import standardised
 from modalign.data.sources import ArraySource, Dropped
 from modalign.errors import ModalignError
 
@@ -58,7 +59,7 @@ def test_rows_become_pictures_sounds_and_depth_maps(tmp_path):
     for array, extension, decoder, expected, rate_hz in cases:
         np.save(tmp_path / "a.npy", array)
         items = list(ArraySource(tmp_path / "a.npy", table=tmp_path / "t.csv", extension=extension, rate_hz=rate_hz))
-        value = decoder(items[0][2][extension])
+        value = standardised(decoder, decoder(items[0][2][extension]))
         assert expected is None or np.allclose(value.numpy(), expected, atol=1e-6)
 
 

@@ -57,6 +57,8 @@ def try_out(name: str, written: str, sample: SampleFile, host: Host) -> tuple[in
     """Read the text as training does, and run decoder and tokenizer on the sample; (tokens, frames)."""
     import torch
 
+    from modalign.data.decoding import standardised
+
     try:
         settings = ModalitySettings.model_validate(yaml.safe_load(written))
     except ValidationError as error:
@@ -65,7 +67,7 @@ def try_out(name: str, written: str, sample: SampleFile, host: Host) -> tuple[in
     own = {key: value for key, value in settings.tokenizer.items() if key != "start"}
     tokenizer = build(own, f"modalities.{name}.tokenizer")
     try:
-        value = decoder(sample.data, None)
+        value = standardised(decoder, decoder(sample.data, None))
     except ValueError as error:
         raise ModalignError(f"{sample.path} does not decode as {sample.kind}: {error}") from None
     with torch.no_grad():

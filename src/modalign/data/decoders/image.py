@@ -1,4 +1,7 @@
-"""Pictures: decode, resize, crop and standardise; the crop is random only where a range for it is set."""
+"""Pictures: decode, resize and crop; the crop is random only where a range for it is set.
+
+What comes out are the picture's 8-bit levels: they are standardised when the batch is on its device.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import math
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
 from modalign.data.decoders.damage import undecodable
 from modalign.data.decoders.settings import check_above_zero, check_counts
+from modalign.types import Standard
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -71,7 +76,10 @@ class Crop:
 
 
 class ImageDecoder:
-    """A picture as [3, size_px, size_px], standardised by mean and std; `scale` turns random resized crops on."""
+    """A picture as uint8 [3, size_px, size_px], with the `standard` of its mean and std.
+
+    `scale` turns random resized crops on.
+    """
 
     def __init__(
         self,
@@ -83,7 +91,7 @@ class ImageDecoder:
     ) -> None:
         check_above_zero("ImageDecoder", std=std)
         self.crop = Crop(size_px, scale, ratio)
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.standard = Standard(tuple(mean), tuple(std))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,7 +102,13 @@ class ImageDecoder:
         """Decode; raises ValueError for bytes that are no picture."""
         picture = open_picture(data).convert("RGB")
         cut = self.crop.cut(picture, self.crop.box(*picture.size, rng))
-        return standardise(np.asarray(cut, dtype=np.float32) / 255, self.mean, self.std)
+        return levels(cut)
+
+
+def levels(picture: Image.Image) -> UInt8[Tensor, "C H W"]:
+    """The 8-bit levels of a picture, channels first."""
+    pixels = np.array(picture)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def standardise(pixels: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

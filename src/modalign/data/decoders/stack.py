@@ -9,6 +9,8 @@ import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
 
+from modalign.data.decoding import standardised
+
 
 class StackDecoder:
     """Members of a recipe's "jpg+png" as [len(decoders), ...]; all draw the same random numbers, so crop alike."""
@@ -29,7 +31,7 @@ class StackDecoder:
             raise ValueError(f"{given} members for {len(self.decoders)} decoders: name them in the recipe as jpg+png")
         seed = None if rng is None else int(rng.integers(2**63))
         frames = [
-            decoder(member, None if seed is None else default_rng(seed))
+            standardised(decoder, decoder(member, None if seed is None else default_rng(seed)))
             for decoder, member in zip(self.decoders, members, strict=True)
         ]
         if len({frame.shape for frame in frames}) > 1:

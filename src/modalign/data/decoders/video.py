@@ -1,4 +1,4 @@
-"""Video: frames at even distances through the clip, cropped alike and standardised."""
+"""Video: frames at even distances through the clip, cropped alike, as 8-bit levels."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from modalign.data.decoders.damage import undecodable
-from modalign.data.decoders.image import CLIP_MEAN, CLIP_STD, Crop, standardise
+from modalign.data.decoders.image import CLIP_MEAN, CLIP_STD, Crop, levels
 from modalign.data.decoders.settings import check_above_zero, check_counts
+from modalign.types import Standard
 
 
 class VideoDecoder:
-    """A clip as [num_frames, 3, size_px, size_px]: the middle frame of each of num_frames equal parts.
+    """A clip as uint8 [num_frames, 3, size_px, size_px], with the `standard` of its mean and std.
+
+    Of each of num_frames equal parts it takes the middle frame.
 
     With `jitter` and a generator, a random frame of each part. A clip that yields fewer frames than its container
     declares is damaged; one shorter than num_frames repeats frames.
@@ -40,7 +43,7 @@ class VideoDecoder:
         check_above_zero("VideoDecoder", std=std)
         self.num_frames, self.jitter = num_frames, jitter
         self.crop = Crop(size_px, scale, ratio)
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.standard = Standard(tuple(mean), tuple(std))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,9 +56,7 @@ class VideoDecoder:
             frames = self._chosen(data, rng)
         box = self.crop.box(frames[0].width, frames[0].height, rng)
         pictures = [self.crop.cut(frame, box) for frame in frames]
-        return torch.stack(
-            [standardise(np.asarray(picture, dtype=np.float32) / 255, self.mean, self.std) for picture in pictures]
-        )
+        return torch.stack([levels(picture) for picture in pictures])
 
     def _chosen(self, data: bytes, rng: Generator | None) -> list[Image.Image]:
         with _open(data) as container:
