@@ -123,6 +123,8 @@ class Batch:
     """What one micro-step sees: media by modality, all text tokens in a row, and each sample's layout of segments.
 
     An `idle` one stands in for a share of which every sample was bad: computed like any other, it counts nothing.
+    `supervised` are the numbers of the text tokens that carry loss, where the host knows them (else they are read back
+    from `loss_weights`, for which a device must have finished what it is doing).
     """
 
     media: dict[str, MediaBatch]
@@ -134,6 +136,7 @@ class Batch:
     metas: tuple[dict[str, Any], ...] = ()
     holes: tuple[tuple[str, str, str], ...] = ()
     idle: bool = False
+    supervised: tuple[int, ...] | None = None
 
     @property
     def num_samples(self) -> int:
@@ -143,29 +146,14 @@ class Batch:
     def to(self, device: Any) -> Batch:
         """The same batch with its tensors on `device`, 8-bit pictures standardised there."""
         media = {name: m.to(device) for name, m in self.media.items()}
-        return Batch(
-            media,
-            self.layout,
-            self.text_ids.to(device),
-            self.loss_weights.to(device),
-            self.keys,
-            self.source,
-            self.metas,
-            self.holes,
-            self.idle,
+        return self._with(
+            media, self.text_ids.to(device, non_blocking=True), self.loss_weights.to(device, non_blocking=True)
         )
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the DataLoader)."""
         media = {name: replace(m, values=m.values.pin_memory()) for name, m in self.media.items()}
-        return Batch(
-            media,
-            self.layout,
-            self.text_ids.pin_memory(),
-            self.loss_weights.pin_memory(),
-            self.keys,
-            self.source,
-            self.metas,
-            self.holes,
-            self.idle,
-        )
+        return self._with(media, self.text_ids.pin_memory(), self.loss_weights.pin_memory())
+
+    def _with(self, media: dict[str, MediaBatch], text_ids: Tensor, loss_weights: Tensor) -> Batch:
+        return replace(self, media=media, text_ids=text_ids, loss_weights=loss_weights)

@@ -112,7 +112,7 @@ class Reader:
         if "scores" in content:
             results_from_dict(content)
         elif "identity" in content:
-            assert not Manifest.from_dict(content).extra.keys() - {"caption_loss", "skipped_steps"}
+            assert not Manifest.from_dict(content).extra.keys() - {"attention_kernels", "caption_loss", "skipped_steps"}
         elif "phases" not in content:
             assert caption_of(content)
             assert turns_of(content)

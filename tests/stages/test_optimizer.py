@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modalign.config.schema import OptimizerSettings
-from modalign.stages.optimizer import make_optimizer, make_schedule
+from modalign.stages.optimizer import make_optimizer, make_schedule, skip_step
 
 
 def settings(**changes):
@@ -74,3 +74,25 @@ def test_the_fused_step_is_adamws():
             optimizer.step()
     torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-7)
     assert not torch.equal(ours, start)
+
+
+def test_a_step_that_is_to_be_skipped_leaves_weights_state_and_count_alone():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = make_optimizer({"a": [weight]}, {}, OptimizerSettings(learning_rate=0.1, weight_decay=0.5))
+    for number, skip in enumerate((False, True, False)):
+        before = weight.detach().clone()
+        weight.grad = torch.full((2, 2), float("nan") if skip else 1.0)
+        skip_step(optimizer, torch.tensor(skip))
+        optimizer.step()
+        assert torch.equal(weight, before) == skip
+        assert bool(torch.isfinite(weight).all())
+        assert int(optimizer.state[weight]["step"]) == (1, 1, 2)[number]
+
+
+def test_sharded_weights_are_left_out_of_a_step_by_hand():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = make_optimizer({"a": [weight]}, {}, OptimizerSettings(learning_rate=0.1))
+    weight.grad = torch.ones(2, 2)
+    skip_step(optimizer, torch.tensor(True), sharded=True)
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(2, 2))

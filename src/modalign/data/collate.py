@@ -62,6 +62,7 @@ class Collator:
             source=source,
             metas=tuple(metas),
             holes=tuple(holes),
+            supervised=tuple(number for number, weight in enumerate(row.weights) if weight),
         )
 
     def _lay_out(self, sample: Sample, row: _Row) -> tuple[tuple[Segment, ...], int]:

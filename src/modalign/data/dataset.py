@@ -251,7 +251,7 @@ class SliceDataset(Dataset[Batch]):
         if samples or not self.stand_in:
             return self.collator(samples, name, holes)
         batch = self.collator([_any_sample(source)], name, holes)
-        return replace(batch, loss_weights=torch.zeros_like(batch.loss_weights), idle=True)
+        return replace(batch, loss_weights=torch.zeros_like(batch.loss_weights), supervised=(), idle=True)
 
 
 def _read(

@@ -123,8 +123,8 @@ class AlignedModel(FreezableModule):
 
     def hidden_packed(self, composed: Composed) -> Float[Tensor, "B T D"]:
         """The same with the samples in one row, none of whose padding is computed; there it means nothing."""
-        lengths, embeddings = composed.attention_mask.sum(dim=1).tolist(), composed.embeddings
-        packing = packing_of(lengths, embeddings.shape[1], embeddings.device)
+        embeddings = composed.embeddings
+        packing = packing_of(composed.lengths, embeddings.shape[1], embeddings.device)
         with self.fusion.reading(composed.cross and replace(composed.cross, packing=packing)):
             return self.llm.hidden_packed(embeddings, composed.position_ids, packing)
 
@@ -138,7 +138,7 @@ class AlignedModel(FreezableModule):
             return self._loss_of(self.hidden_packed(composed), composed)
         if composed.cross is not None:
             return self._loss_of(self.hidden(composed), composed)
-        lengths = composed.attention_mask.sum(dim=1).tolist()
+        lengths = composed.lengths
         groups = (
             length_groups(lengths) if self.group_lengths else [sorted(range(len(lengths)), key=lambda r: -lengths[r])]
         )
@@ -149,7 +149,8 @@ class AlignedModel(FreezableModule):
         return joined(losses, groups)
 
     def _loss_of(self, hidden: Tensor, composed: Composed) -> LossOutput:
-        return supervised_loss(hidden, composed.labels, composed.weights, self.llm.logits, self.llm.frozen_head)
+        wanted = composed.labels, composed.weights
+        return supervised_loss(hidden, *wanted, self.llm.logits, self.llm.frozen_head, composed.places)
 
     @torch.no_grad()
     def generate(self, batch: Batch, max_new_tokens: int, stop: Sequence[str] = (), **sampling: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modalign.models.fusion.sequence import Composed
+from modalign.models.transfer import sent
 
 # A group is opened where the padding that it saves is worth more than this many positions of extra launches.
 COST_OF_A_GROUP = 192
@@ -28,12 +29,14 @@ def length_groups(lengths: Sequence[int]) -> list[list[int]]:
 
 def part_of_batch(composed: Composed, rows: Sequence[int], length: int) -> Composed:
     """The right-padded rows of a group, cut to its longest."""
-    index = composed.labels.new_tensor(rows)
+    index = sent(rows, composed.labels.device)
     return Composed(
         composed.embeddings.index_select(0, index)[:, :length],
         composed.attention_mask.index_select(0, index)[:, :length],
         composed.position_ids.index_select(0, index)[:, :length],
         composed.labels.index_select(0, index)[:, :length],
         composed.weights.index_select(0, index)[:, :length],
+        [composed.lengths[row] for row in rows],
+        [composed.places[row] for row in rows],
         composed.padding,
     )

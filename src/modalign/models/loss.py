@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from modalign.models.transfer import sent
+
 IGNORED = -100
 # How many logits of a frozen head live at a time: 4 MB of them.
 LOGITS = 2**20
@@ -36,12 +38,18 @@ def supervised_loss(
     weights: Float[Tensor, "B T"],
     logits_fn: Callable[[Tensor], Tensor],
     frozen: FrozenHead | None = None,
+    places: Sequence[Sequence[int]] | None = None,
 ) -> LossOutput:
     """Weighted cross entropy of `labels[b, t]` given `hidden[b, t]`, summed; only the sum carries a gradient.
 
     With `frozen`, what `logits_fn` is where it is a linear map that does not train, only a few logits live at a time.
+    `places` are each row's supervised positions, where the host knows them (else they are read back from the labels).
     """
-    samples, positions = (labels != IGNORED).nonzero(as_tuple=True)
+    if places is None:
+        samples, positions = (labels != IGNORED).nonzero(as_tuple=True)
+    else:
+        both = [[row for row, found in enumerate(places) for _ in found], [t for found in places for t in found]]
+        samples, positions = sent(both, labels.device, torch.long)
     weight = weights[samples, positions].float()
     chosen, wanted = hidden[samples, positions], labels[samples, positions]
     if frozen is None or not (torch.is_grad_enabled() and chosen.requires_grad):
@@ -96,8 +104,8 @@ class _ByParts(torch.autograd.Function):
 
 def joined(losses: Sequence[LossOutput], groups: Sequence[Sequence[int]]) -> LossOutput:
     """The loss of a batch whose rows were computed in groups, per-sample sums in the batch's order."""
-    order = torch.tensor([row for rows in groups for row in rows]).argsort()
-    order = order.to(losses[0].per_sample_sum.device)
+    rows = [row for group in groups for row in group]
+    order = sent(sorted(range(len(rows)), key=rows.__getitem__), losses[0].per_sample_sum.device)
     return LossOutput(
         torch.stack([loss.loss_sum for loss in losses]).sum(),
         torch.stack([loss.weight_sum for loss in losses]).sum(),

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from modalign.models.transfer import sent
+
 
 class Packing(NamedTuple):
     """Ways between right-padded rows and the packed one; a tuple, since it goes through layers as an argument.
@@ -75,7 +77,7 @@ def packing_of(lengths: Sequence[int], longest: int, device: torch.device) -> Pa
         ends.append(len(kept))
     return Packing(
         tuple(lengths),
-        torch.tensor(kept, device=device),
-        torch.tensor(padded, device=device),
-        torch.tensor(ends, device=device, dtype=torch.int32),
+        sent(kept, device),
+        sent(padded, device),
+        sent(ends, device, torch.int32),
     )

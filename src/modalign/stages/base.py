@@ -19,7 +19,7 @@ from modalign.runs.ranks import ALONE
 from modalign.runs.skips import Skips
 from modalign.stages.meter import Meter, merged_meters
 from modalign.stages.objective import Term
-from modalign.stages.optimizer import make_optimizer, make_schedule
+from modalign.stages.optimizer import make_optimizer, make_schedule, skip_step
 from modalign.stages.optimizer_state import keep_by_name
 from modalign.stages.parallel.sharded import Usage, shard
 from modalign.types import Batch
@@ -100,17 +100,9 @@ class StageModule(pl.LightningModule):
         torch._foreach_mul_(gradients, self.ranks.world_size / count.clamp_min(1e-8))
         self._count = self._total = None
         self.proof.record()
-        broken = broken + self.ranks.add(self.proof.broken.to(count))
-        nothing, unusable = (bool(value) for value in torch.stack([count == 0, broken > 0]).tolist())
-        if nothing or unusable:
-            # What has no gradient is left alone by the optimizer: no decay, no momentum, no step counted.
-            for parameter in parameters:
-                parameter.grad = None
-        step = self.trainer.global_step + 1
-        if unusable:
-            self.ranks.together(lambda: self.skips.note(step, True))
-        else:
-            self.skips.note(step, False)
+        unusable = broken + self.ranks.add(self.proof.broken.to(count)) > 0
+        skip_step(optimizer, unusable | (count == 0), sharded=self.usage is not None)
+        self.skips.note(self.trainer.global_step + 1, unusable)
 
     def _share(self) -> None:
         """Tell the other ranks what was bad and what was used here since the last step, in one message."""

@@ -26,6 +26,7 @@ from modalign.evaluation.items import load_samples
 from modalign.models.blocks import experts, large_blocks, recompute, repeated_blocks
 from modalign.models.compiling import compiled_blocks
 from modalign.models.freezing import keep_in_float32
+from modalign.models.kernels import kernels
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import InterruptFlag
 from modalign.runs.manifest import write_manifest
@@ -113,6 +114,12 @@ class Engine:
             warnings.simplefilter("ignore")
             trainer.fit(module, data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
         self.step = trainer.global_step
+
+    def kernels(self, module: StageModule) -> dict[str, str]:
+        """Which attention kernels the model's parts take here, for the manifest."""
+        device = "cuda" if computes_on_gpu(self.settings.trainer.accelerator) else "cpu"
+        half = self.settings.trainer.precision.startswith(("bf16", "16"))
+        return kernels(module.model, device, torch.bfloat16 if half else torch.float32)
 
     def _callbacks(
         self, data: CurriculumData, metrics: MetricLog, dashboard: WandbDashboard | None, checkpoints: StepCheckpoints

@@ -33,6 +33,19 @@ def make_optimizer(
     return optimizer
 
 
+def skip_step(optimizer: torch.optim.Optimizer, skip: torch.Tensor, sharded: bool = False) -> None:
+    """Have the next step leave weights, decay, momentum and step count alone where `skip` is true, on the device.
+
+    The fused kernel reads this flag where it is, so that nobody waits for it; sharded weights are left out by hand.
+    """
+    if not sharded and optimizer.defaults.get("fused"):
+        optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
+    elif bool(skip):
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
 def make_schedule(optimizer: torch.optim.Optimizer, settings: OptimizerSettings, total_steps: int) -> LambdaLR:
     """Linear warm-up, then half a cosine down to `floor` times the rate at `total_steps` optimizer steps."""
     warmup = min(settings.warmup_steps, max(total_steps - 1, 0))

@@ -274,6 +274,7 @@ class PhaseRun:
                 cache = feature_cache(engine.settings, self.stage, data, manifest, self._write, self.ranks)
                 stopped: StepCheckpoints = engine.fit(module, data, dashboard, cache)
             manifest.extra["machine"] = machine_state(engine.settings.trainer.accelerator, self.ranks.world_size)
+            manifest.extra["attention_kernels"] = engine.kernels(module)
             if stopped.interrupted:
                 raise Interrupted(
                     f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of "

@@ -22,6 +22,7 @@ from modalign.models.fusion.sequence import Composed, CrossSource, lay_out, medi
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.packing import Packing
 from modalign.models.projectors.blocks import SwiGLU
+from modalign.models.transfer import sent
 from modalign.types import Batch, TokenSet
 
 
@@ -126,7 +127,7 @@ class GatedCrossAttentionFusion(nn.Module):
         longest = max(len(m) for m in media)
         if longest:
             flat = torch.cat([t.values.flatten(0, 1) for t in token_sets.values()])
-            index = torch.tensor([m + [0] * (longest - len(m)) for m in media], device=flat.device)
+            index = sent([m + [0] * (longest - len(m)) for m in media], flat.device)
             counts = _pad(before, composed.embeddings.shape[1], padding, flat.device)
             visible = torch.arange(longest, device=flat.device) < counts.unsqueeze(-1)
             values = flat.index_select(0, index.flatten()).view(*index.shape, -1)

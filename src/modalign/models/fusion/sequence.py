@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.packing import Packing
+from modalign.models.transfer import sent
 from modalign.types import Batch, TokenSet
 
 IGNORED = -100
@@ -33,13 +34,19 @@ class CrossSource:
 
 @dataclass(slots=True)
 class Composed:
-    """What enters the language model. `labels[b, t]` is the token that position t has to predict (-100: none)."""
+    """What enters the language model. `labels[b, t]` is the token that position t has to predict (-100: none).
+
+    `lengths` and `places`, each sample's length and its positions that have a label, are the host's: nobody has to wait
+    for a device to learn them.
+    """
 
     embeddings: Float[Tensor, "B T D"]
     attention_mask: Int[Tensor, "B T"]
     position_ids: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
     weights: Float[Tensor, "B T"]
+    lengths: list[int]
+    places: list[list[int]]
     padding: str = "right"
     cross: CrossSource | None = None
 
@@ -96,14 +103,26 @@ def lay_out(
     longest = max(len(r) for r in rows)
     pads = [[empty] * (longest - len(r)) for r in rows]
     padded = [r + p if padding == "right" else p + r for r, p in zip(rows, pads, strict=True)]
-    index = torch.tensor(padded, device=device)
+    index = sent(padded, device)
     mask = (index != empty).long()
     positions = torch.arange(longest, device=device).expand(len(rows), -1)
     if padding == "left":
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
     labels, weights = _shifted_labels(batch, index, num_text)
     embeddings = flat.index_select(0, index.flatten()).view(*index.shape, -1)
-    return Composed(embeddings, mask, positions, labels, weights, padding)
+    lengths = [len(row) for row in rows]
+    return Composed(embeddings, mask, positions, labels, weights, lengths, _places(batch, padded, num_text), padding)
+
+
+def _places(batch: Batch, padded: list[list[int]], num_text: int) -> list[list[int]]:
+    """Each sample's positions after which a supervised token comes."""
+    known = batch.supervised
+    if known is None:
+        known = tuple(batch.loss_weights.nonzero()[:, 0].tolist())
+    carries = [False] * (num_text + 1)
+    for number in known:
+        carries[number] = True
+    return [[t - 1 for t, row in enumerate(rows) if t and row < num_text and carries[row]] for rows in padded]
 
 
 def _shifted_labels(batch: Batch, index: Tensor, num_text: int) -> tuple[Tensor, Tensor]:
