@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
@@ -35,8 +34,10 @@ class Standard:
 
     def __call__(self, levels: UInt8[Tensor, "*rest C H W"]) -> Float[Tensor, "*rest C H W"]:
         """Levels 0..255 in 0..1, less the mean, over the spread."""
-        mean, std = (torch.tensor(v, device=levels.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        return levels.float().div_(255).sub_(mean).div_(std)
+        values = levels.float().div_(255)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            values.select(-3, channel).sub_(mean).div_(std)  # plain numbers: a tensor would have to be sent
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class MediaBatch:
 
     def to(self, device: Any) -> MediaBatch:
         """The same media on `device`, standardised there."""
-        return replace(self, values=self.values.to(device, non_blocking=True)).standardised()
+        return replace(self, values=_sent(self.values, device)).standardised()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +147,7 @@ class Batch:
     def to(self, device: Any) -> Batch:
         """The same batch with its tensors on `device`, 8-bit pictures standardised there."""
         media = {name: m.to(device) for name, m in self.media.items()}
-        return self._with(
-            media, self.text_ids.to(device, non_blocking=True), self.loss_weights.to(device, non_blocking=True)
-        )
+        return self._with(media, _sent(self.text_ids, device), _sent(self.loss_weights, device))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the DataLoader)."""
@@ -157,3 +156,8 @@ class Batch:
 
     def _with(self, media: dict[str, MediaBatch], text_ids: Tensor, loss_weights: Tensor) -> Batch:
         return replace(self, media=media, text_ids=text_ids, loss_weights=loss_weights)
+
+
+def _sent(tensor: Tensor, device: Any) -> Tensor:
+    """On `device`; nobody waits on the way there, but on the way back to the host, where it is read at once."""
+    return tensor.to(device, non_blocking=str(device) != "cpu")

@@ -6,6 +6,7 @@ import pytest
 
 from modalign.callbacks.metrics import MetricsWriter
 from modalign.runs.metrics import MetricLog
+from modalign.runs.skips import Skips
 
 
 class Meter:
@@ -16,7 +17,7 @@ class Meter:
 def parts(step, total=10):
     group = {"part": "llm", "lr": 0.5}
     trainer = SimpleNamespace(global_step=step, optimizers=[SimpleNamespace(param_groups=[group, group])])
-    return trainer, SimpleNamespace(total_steps=total, meter=Meter(), latest={}, skips=SimpleNamespace(count=0))
+    return trainer, SimpleNamespace(total_steps=total, meter=Meter(), latest={}, skips=Skips())
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from modalign.data.collate import Collator
-from modalign.data.dataset import DataError, SliceDataset, Source
+from modalign.data.dataset import Source
 from modalign.data.decoders import DepthDecoder, ImageDecoder, StackDecoder
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader
 from modalign.data.shards import ShardWriter
+from modalign.data.slices import DataError, SliceDataset
 from modalign.data.templates import CaptionTemplate, ChatTemplate
 from modalign.errors import BadSample, ModalignError
 from modalign.types import MediaSpan

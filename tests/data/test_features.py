@@ -9,12 +9,13 @@ import torch
 
 from modalign.data.augment import Augmented, Noise
 from modalign.data.collate import Collator
-from modalign.data.dataset import SliceDataset, Source
+from modalign.data.dataset import Source
 from modalign.data.decoders import ImageDecoder
 from modalign.data.features import FeatureStore, Shelf, pack, unpack
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader
 from modalign.data.shards import ShardWriter
+from modalign.data.slices import SliceDataset
 from modalign.data.templates import CaptionTemplate
 from modalign.errors import ModalignError
 from modalign.types import DECODED, SOFT_TOKENS

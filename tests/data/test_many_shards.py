@@ -23,7 +23,8 @@ from fractions import Fraction
 from torch.utils.data import DataLoader
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.collate import Collator
-from modalign.data.dataset import SliceDataset, Source
+from modalign.data.dataset import Source
+from modalign.data.slices import SliceDataset
 from modalign.data.decoders import VectorDecoder
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader

@@ -11,10 +11,11 @@ import torch
 
 from modalign.data import spread
 from modalign.data.collate import Collator
-from modalign.data.dataset import SliceDataset, Source
+from modalign.data.dataset import Source
 from modalign.data.decoders import ImageDecoder
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader
+from modalign.data.slices import SliceDataset
 from modalign.data.spread import LARGE_BYTES, Spread
 from modalign.data.templates import CaptionTemplate
 

@@ -61,7 +61,7 @@ def test_nothing_supervised_is_a_zero_that_can_be_differentiated():
 @pytest.fixture
 def parts(monkeypatch):
     """Two rows of logits at a time."""
-    monkeypatch.setattr(loss, "LOGITS", 22)
+    monkeypatch.setitem(loss.ROWS, "cpu", 2)
 
 
 @pytest.mark.usefixtures("parts")
@@ -94,8 +94,8 @@ def test_by_parts_never_more_logits_live_than_may(monkeypatch):
     hidden, head, labels, weights = example()
     head.requires_grad_(False)
     live = []
-    for most in (11, 10**6):
-        monkeypatch.setattr(loss, "LOGITS", most)
+    for rows in (1, 64):
+        monkeypatch.setitem(loss.ROWS, "cpu", rows)
         with Meter() as meter:
             supervised_loss(hidden, labels, weights, head, FrozenHead(head.weight, head.bias))
         live.append(meter.tape.peak)

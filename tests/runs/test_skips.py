@@ -1,6 +1,7 @@
 """Skipped optimizer steps: counted, the first ones named, an error where they do not end."""
 
 import pytest
+import torch
 
 from modalign.errors import ModalignError
 from modalign.runs.skips import Skips
@@ -21,5 +22,24 @@ def test_nothing_but_skipped_steps_is_an_error_that_says_what_to_change():
     skips = Skips(most_in_a_row=3)
     for step, skipped in enumerate([True, True, False, True, True], 1):
         skips.note(step, skipped)
-    with pytest.raises(ModalignError, match=r"not finite in 3 steps in a row, up to step 6: lower .*learning_rate"):
-        skips.note(6, skipped=True)
+        skips.check()
+        assert not skips.due
+    skips.note(6, skipped=True)
+    skips.settle()
+    assert skips.due
+    for _ in range(2):
+        with pytest.raises(ModalignError, match=r"not finite in 3 steps in a row, up to step 6: lower .*learning_rate"):
+            skips.check()
+
+
+def test_flags_on_a_device_are_read_together_and_not_before_somebody_asks():
+    skips = Skips(most_in_a_row=3)
+    for step in (1, 2):
+        skips.note(step, torch.tensor(step == 2))
+    assert (skips.count, skips.due) == (0, False)
+    assert skips.to_dict() == {"count": 1, "in_a_row": 1, "steps": [2]}
+    for step in (3, 4, 5):
+        skips.note(step, torch.tensor(False))
+    assert skips.due
+    skips.check()
+    assert not skips.due

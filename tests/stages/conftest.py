@@ -19,7 +19,7 @@ from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.config.compose import compose_settings
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner, RunSpec
-from modalign.data.dataset import SliceDataset
+from modalign.data.slices import SliceDataset
 from modalign.models.freezing import FreezePlan
 from modalign.models.start_values import Copied
 from modalign.runs.folder import RunFolder

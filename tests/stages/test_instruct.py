@@ -2,7 +2,7 @@
 
 import pytest
 
-from modalign.data.dataset import SliceDataset
+from modalign.data.slices import SliceDataset
 
 
 def supervised_text(batch, number, tokenizer):

@@ -75,6 +75,7 @@ def single(batch: Batch, row: int) -> Batch:
         layout=(tuple(layout),),
         text_ids=text,
         loss_weights=weights,
+        supervised=None,
         keys=(batch.keys[row],),
         metas=(),
     )

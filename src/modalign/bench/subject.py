@@ -73,7 +73,8 @@ class Subject:
             weights += [0.0] * (1 + given) + [1.0] * wanted
         keys = tuple(str(place) for place in range(len(lengths)))
         text, loss_weights = torch.tensor(ids), torch.tensor(weights)
-        batch = Batch({MODALITY: MediaBatch(media)}, tuple(layout), text, loss_weights, keys, source="pictures")
+        batch = Batch({MODALITY: MediaBatch(media)}, tuple(layout), text, loss_weights, keys, source="pictures",
+                      supervised=tuple(i for i, weight in enumerate(weights) if weight))  # fmt: skip
         return batch.to(self.device)
 
 

@@ -67,6 +67,7 @@ class MetricsWriter(pl.Callback):
         values = {f"train/{name}": value for name, value in measured.items() if name.startswith("loss")}
         values["speed/samples_per_s"] = measured["samples"] / elapsed
         values["speed/supervised_tokens_per_s"] = measured["tokens"] / elapsed
+        pl_module.skips.settle()
         if pl_module.skips.count:
             values["train/skipped_steps"] = pl_module.skips.count
         for group in trainer.optimizers[0].param_groups:

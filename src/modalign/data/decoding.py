@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from modalign.types import Standard
@@ -22,14 +23,14 @@ class Watched:
         return getattr(self.generator, name)
 
 
-def standard_of(decoder: Any) -> Standard | None:
-    """How what a decoder gives is standardised later, where it gives 8-bit levels."""
-    return getattr(decoder, "standard", None)
+def standard_of(decoder: Any, value: Tensor) -> Standard | None:
+    """How what a decoder gave is standardised later, where it gave 8-bit levels."""
+    return getattr(decoder, "standard", None) if value.dtype == torch.uint8 else None
 
 
 def standardised(decoder: Any, value: Tensor) -> Tensor:
     """What a decoder gave as numbers around zero, for who mixes or changes them at once."""
-    standard = standard_of(decoder)
+    standard = standard_of(decoder, value)
     return value if standard is None else standard(value)
 
 

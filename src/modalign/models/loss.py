@@ -18,8 +18,10 @@ from torch.nn import functional as F
 from modalign.models.transfer import sent
 
 IGNORED = -100
-# How many logits of a frozen head live at a time: 4 MB of them.
-LOGITS = 2**20
+# At how many positions a frozen head computes logits at a time. Each time reads the whole head: fewer would wait for
+# its memory, and a GPU, which multiplies faster than it reads, needs more of them.
+ROWS = {"cpu": 64}
+MANY_ROWS = 4096
 
 
 @dataclass(slots=True)
@@ -84,14 +86,14 @@ class _ByParts(torch.autograd.Function):
         if torch.is_autocast_enabled(kind):
             head = head.to(torch.get_autocast_dtype(kind))
         losses, slopes = weight.new_empty(len(chosen)), torch.empty_like(chosen)
-        rows = max(1, LOGITS // len(head))
+        rows = ROWS.get(kind, MANY_ROWS)
         for begin in range(0, len(chosen), rows):
             part = slice(begin, begin + rows)
             shares = F.linear(chosen[part].to(head.dtype), head, bias).float().log_softmax(dim=-1)
             picked = wanted[part, None]
             losses[part] = shares.gather(1, picked)[:, 0].neg_().mul_(weight[part])
-            shares.exp_().scatter_add_(1, picked, shares.new_full(picked.shape, -1.0)).mul_(weight[part, None])
-            slopes[part] = shares.to(head.dtype) @ head
+            shares.exp_().scatter_add_(1, picked, shares.new_full(picked.shape, -1.0))
+            slopes[part] = (shares.to(head.dtype) @ head) * weight[part, None]
         ctx.save_for_backward(slopes)
         ctx.mark_non_differentiable(losses)
         return losses.sum(), losses

@@ -22,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from modalign.errors import ModalignError
+from modalign.models.attention import HALF
 from modalign.models.packing import Packing
 
 PACKED = "packed"
@@ -30,7 +31,6 @@ NO_MASK = (1, 1, 1, 1)
 # The kernels of a packed row: torch's for sequences of many lengths, or on each sample its fused one, or the products
 # written out.
 VARLEN, FUSED, PLAIN = "varlen", "fused, each sample", "plain, each sample"
-HALF = (torch.bfloat16, torch.float16)
 # What a layer of these kinds may read is known from its sample's length alone.
 _READS = {"full_attention", "sliding_attention"}
 # What some models ask of their attention besides, and torch's fused kernel cannot do.

@@ -103,6 +103,8 @@ class StageModule(pl.LightningModule):
         unusable = broken + self.ranks.add(self.proof.broken.to(count)) > 0
         skip_step(optimizer, unusable | (count == 0), sharded=self.usage is not None)
         self.skips.note(self.trainer.global_step + 1, unusable)
+        if self.skips.due:
+            self.ranks.together(self.skips.check)
 
     def _share(self) -> None:
         """Tell the other ranks what was bad and what was used here since the last step, in one message."""

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Sampler
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.ahead import Ahead
 from modalign.data.collate import Collator
-from modalign.data.dataset import SliceDataset, Source
+from modalign.data.dataset import Source
+from modalign.data.slices import SliceDataset
 from modalign.errors import ModalignError
 from modalign.types import Batch
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from modalign.data.decoding import Watched, content_digest, standard_of
+from modalign.data.decoding import Watched, content_digest
 
 
 class DecodedCache:
@@ -51,7 +51,7 @@ class _Cached:
     def __init__(self, cache: DecodedCache, decoder: Any) -> None:
         self.cache = cache
         self.decoder = decoder
-        self.standard = standard_of(decoder)
+        self.standard = getattr(decoder, "standard", None)
 
     def __call__(self, data: Any, rng: Any = None) -> Tensor:
         key = (id(self.decoder), content_digest(data if isinstance(data, tuple) else (data,)))

@@ -38,7 +38,7 @@ def skip_step(optimizer: torch.optim.Optimizer, skip: torch.Tensor, sharded: boo
 
     The fused kernel reads this flag where it is, so that nobody waits for it; sharded weights are left out by hand.
     """
-    if not sharded and optimizer.defaults.get("fused"):
+    if not sharded and all(group.get("fused") for group in optimizer.param_groups):
         optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
     elif bool(skip):
         for group in optimizer.param_groups:

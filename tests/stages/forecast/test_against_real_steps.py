@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from modalign.data.dataset import SliceDataset
+from modalign.data.slices import SliceDataset
 from modalign.stages.forecast.slice_cost import without_fast_path
 
 CASES = {

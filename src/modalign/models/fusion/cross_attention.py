@@ -180,6 +180,4 @@ def _split(
 
 def _pad(rows: list[list[int]], length: int, padding: str, device: torch.device) -> Tensor:
     zeros = [[0] * (length - len(r)) for r in rows]
-    return torch.tensor(
-        [r + z if padding == "right" else z + r for r, z in zip(rows, zeros, strict=True)], device=device
-    )
+    return sent([r + z if padding == "right" else z + r for r, z in zip(rows, zeros, strict=True)], device)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modalign.errors import ModalignError, unknown_name
+from modalign.models.transfer import sent
 
 DEFAULT_VARIANT = "default"
 
@@ -36,10 +37,10 @@ class VectorTokenizer(nn.Module):
         rows, pieces = [], []
         for name in dict.fromkeys(names):
             chosen = [i for i, other in enumerate(names) if other == name]
-            pieces.append(self._project(name, vectors[chosen]))
+            pieces.append(self._project(name, vectors.index_select(0, sent(chosen, values.device))))
             rows.extend(chosen)
-        order = torch.tensor(rows, device=values.device).argsort()
-        return torch.cat(pieces)[order].view(len(vectors), 1, self.num_tokens, self.width)
+        order = sent(sorted(range(len(rows)), key=rows.__getitem__), values.device)
+        return torch.cat(pieces).index_select(0, order).view(len(vectors), 1, self.num_tokens, self.width)
 
     def _known(self, variant: str | None) -> str:
         name = variant if variant is not None else DEFAULT_VARIANT

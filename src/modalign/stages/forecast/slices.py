@@ -19,10 +19,11 @@ from torch import Tensor
 from modalign.config.plan_settings import AssumedTokens
 from modalign.config.schema import StageSettings
 from modalign.data.collate import Collator
-from modalign.data.dataset import Reader, SliceDataset, Source
+from modalign.data.dataset import Reader, Source
 from modalign.data.order import Stream
 from modalign.data.reader import RawSample, ShardReader
 from modalign.data.recipes import Recipe
+from modalign.data.slices import SliceDataset
 from modalign.errors import ModalignError
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.stages.sources import SourceBook, template_of

@@ -98,6 +98,7 @@ class StepWitness(pl.Callback):
         """Note a slice of the step."""
         self._watching = trainer.global_step == self.seen.step - 1
         if self._watching:
+            pl_module.skips.settle()
             self._skips = pl_module.skips.count
             number = (self.seen.step - 1) * trainer.accumulate_grad_batches + len(self.seen.slices)
             losses: list[float | None] = [None] * len(batch.keys)
@@ -119,6 +120,7 @@ class StepWitness(pl.Callback):
         """Take the weights' digest after the step; stop after the last one."""
         step = trainer.global_step
         if self._watching and step == self.seen.step:
+            pl_module.skips.settle()
             self.seen.skipped = pl_module.skips.count > self._skips
             self.seen.weights = weights_digest(pl_module)
             self._watching = False
