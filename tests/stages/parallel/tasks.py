@@ -307,7 +307,7 @@ def draw(launch, runs, data, stage, draws):
     from modalign.data.collate import Collator
     from modalign.runs.ranks import joined
     from modalign.stages.parallel.sharded import Usage, shard
-    from modalign.types import MediaSpan, Sample, TextSpan
+    from modalign.types import Sample, TextSpan
 
     common, own = random.Random(7), random.Random(100 + launch.rank)
     seen, lengths = [], []
@@ -325,7 +325,7 @@ def draw(launch, runs, data, stage, draws):
                 chosen = []
             samples = []
             for _ in range(own.randint(1, 3)):
-                spans = [MediaSpan(m, *own.choice(media[m])) for m in chosen]
+                spans = [own.choice(media[m]) for m in chosen]
                 words = " ".join(["a small red cube"] * own.randint(1, 9))
                 lengths.append(len(words))
                 samples.append(Sample(str(number), "drawn", (*spans, TextSpan(words, target=True, end=True))))
@@ -339,12 +339,12 @@ def draw(launch, runs, data, stage, draws):
 
 
 def media_of(sources, recipe, modality):
-    """Decoded values of a few samples, with their variants."""
+    """A few decoded samples."""
     from modalign.data.templates import CaptionTemplate
 
     source = sources.source(recipe, "train", CaptionTemplate())
     spans = [source.media(index)[1][0] for index in range(8)]
-    return [(span.value, span.variant) for span in spans if span.modality == modality]
+    return [span for span in spans if span.modality == modality]
 
 
 def main(call):
