@@ -52,12 +52,8 @@ class Permutation:
 
     def _encrypt(self, value: int) -> int:
         # `_mix` eight times, written out: calling it takes as long as reading a sample from memory.
-        low, high, low_mask, high_mask = (
-            value & self._low_mask,
-            value >> self._low_bits,
-            self._low_mask,
-            self._high_mask,
-        )
+        low_mask, high_mask = self._low_mask, self._high_mask
+        low, high = value & low_mask, value >> self._low_bits
         for turn, key in enumerate(self._keys):
             x = (((high if turn % 2 else low) ^ key) + 0x9E3779B97F4A7C15) & _MASK
             x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
