@@ -102,8 +102,10 @@ def _gradient(seen: StepSeen) -> None:
     say("")
     if seen.skipped:
         say("this step was skipped: its loss or its gradient was not finite")
-    rows = [[part, f"{norm:.6g}", f"{seen.rates.get(part, 0.0):.4g}"] for part, norm in seen.norms.items()]
-    print_table(("part", "gradient norm", "learning rate"), rows, numbers=(1, 2))
+    rates = [[seen.rates.get(name) for name in (part, f"{part}/muon")] for part in seen.norms]
+    told = [["" if rate is None else f"{rate:.4g}" for rate in pair] for pair in rates]
+    rows = [[part, f"{norm:.6g}", *pair] for (part, norm), pair in zip(seen.norms.items(), told, strict=True)]
+    print_table(("part", "gradient norm", "AdamW's rate", "Muon's rate"), rows, numbers=(1, 2, 3))
     clipped = f", clipped to {seen.clip}" if seen.clip and seen.norm > seen.clip else ""
     say(f"loss of the step {seen.loss:.6f}; norm of its whole gradient {seen.norm:.6g}{clipped}")
     say(f"weights after it: sha256 {seen.weights}")

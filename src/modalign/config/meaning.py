@@ -18,7 +18,13 @@ _NOT_YET = (ADAPTER_SETTING, "bits")
 # Of the evaluation, what changes no score of a finished run.
 NO_MEASURE = {"batch_size", "validation_every", "validation_items", "forward_items", "probe_every", "probe_items"}
 # Settings that came later, by what they are where nobody sets them: left out then, so that runs stay what they were.
-LATER: dict[str, Any] = {"augment": (), "tokenizer_rate_scale": 1.0, "max_text_tokens": None}
+LATER: dict[str, Any] = {
+    "augment": (),
+    "tokenizer_rate_scale": 1.0,
+    "max_text_tokens": None,
+    "muon": None,
+    "earlier_scale": 1.0,
+}
 
 
 def common_meaning(
@@ -33,7 +39,7 @@ def common_meaning(
     """What every run's results depend on; not devices, workers, loggers, paths."""
     return {
         "format": FORMAT,
-        "stage": [phase.stage, _told(stage.model_dump(exclude={"parts", "phases"}) | _replayed(phase))],
+        "stage": [phase.stage, _stage(stage) | _replayed(phase)],
         "steps": steps,
         "mixture": {name: str(share) for name, share in mixture.items()},
         "recipes": {name: book.meaning(name) for name in mixture},
@@ -43,6 +49,11 @@ def common_meaning(
         "seed": settings.seed,
         "parent": parent,
     }
+
+
+def _stage(stage: StageSettings) -> dict[str, Any]:
+    told = _told(stage.model_dump(exclude={"parts", "phases"}))
+    return {**told, "optimizer": _told(told["optimizer"])}
 
 
 def _replayed(phase: Phase) -> dict[str, Any]:

@@ -87,16 +87,26 @@ class ModelSettings(Strict):
     tower: TowerSettings | None = None
 
 
+class MuonSettings(Strict):
+    """Orthogonal steps for linear maps between hidden states: of which parts, how long, and the momentum's decay."""
+
+    parts: tuple[str, ...]
+    learning_rate: Positive  # the length of a step in the spectral norm
+    momentum: Share = 0.95
+
+
 class OptimizerSettings(Strict):
-    """AdamW with warm-up and cosine, counted in optimizer steps; `scale` multiplies the rate of parts by selector."""
+    """AdamW, for linear maps Muon where it is set; warm-up and cosine are counted in optimizer steps."""
 
     learning_rate: Positive
-    scale: dict[str, Positive] = {}
+    scale: dict[str, Positive] = {}  # of the rates of parts, by selector
+    earlier_scale: Positive = 1.0  # of the rates of what an earlier phase has trained
     floor: Share = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: NonNegative = 0.0
     betas: tuple[Share, Share] = (0.9, 0.95)
     clip: Positive | None = 1.0
+    muon: MuonSettings | None = None
 
 
 class ChatSettings(Strict):
@@ -118,10 +128,9 @@ class OptimizerChanges(Strict):
 
 
 class PhaseChanges(Strict):
-    """What of a stage's settings one phase of a curriculum has otherwise; `steps` of the whole phase, unless the stage
-    says how many."""
+    """What of a stage's settings one phase of a curriculum has otherwise."""
 
-    steps: PositiveInt | None = None
+    steps: PositiveInt | None = None  # of the whole phase, unless the stage says how many
     slice_size: PositiveInt | None = None
     slices_per_step: PositiveInt | None = None
     optimizer: OptimizerChanges = OptimizerChanges()

@@ -18,6 +18,7 @@ from modalign.runs.randomness import capture_randomness, restore_randomness
 from modalign.runs.ranks import ALONE
 from modalign.runs.skips import Skips
 from modalign.stages.meter import Meter, merged_meters
+from modalign.stages.muon import hidden_matrices
 from modalign.stages.objective import Term
 from modalign.stages.optimizer import make_optimizer, make_schedule, skip_step
 from modalign.stages.optimizer_state import keep_by_name
@@ -133,11 +134,13 @@ class StageModule(pl.LightningModule):
             self.proof = GradientProof(self.model, self.plan.trains)
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the parts that train, with the stage's schedule."""
+        """The stage's optimizer over the parts that train, with its schedule."""
         tensors = dict(self.model.named_parameters())
         table = parts(self.model)
         groups = {part: [tensors[name] for name in table[part]] for part in self.plan.trains}
-        optimizer = make_optimizer(groups, self.scales, self.settings)
+        muon = self.settings.muon
+        matrices = [] if muon is None else hidden_matrices(self.model, muon.parts)
+        optimizer = make_optimizer(groups, self.scales, self.settings, matrices)
         keep_by_name(optimizer, self.model, self.ranks.first)
         schedule = make_schedule(optimizer, self.settings, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,36 +1,56 @@
-"""AdamW with a learning rate per part, warm-up and cosine counted in optimizer steps."""
+"""AdamW, or Muon and AdamW, with a learning rate per part; warm-up and cosine counted in optimizer steps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from modalign.config.schema import OptimizerSettings
+from modalign.stages.muon import Muon
 
 
 def make_optimizer(
-    parameters: Mapping[str, list[torch.nn.Parameter]], scales: Mapping[str, float], settings: OptimizerSettings
+    parameters: Mapping[str, list[torch.nn.Parameter]],
+    scales: Mapping[str, float],
+    settings: OptimizerSettings,
+    matrices: Collection[torch.nn.Parameter] = (),
 ) -> torch.optim.AdamW:
-    """One parameter group a part (and, for tensors of less than two axes, one without weight decay).
+    """A parameter group for each part's `matrices` (where Muon is set), its other tensors of two axes and more, and
+    the rest, which does not decay.
 
-    Steps are taken by torch's fused kernel, which needs no memory beside the state; tensors without content have none.
+    AdamW's steps are taken by torch's fused kernel, which needs no memory beside the state; tensors without content
+    have none.
     """
+    muon = settings.muon
+    hidden = set() if muon is None else {id(matrix) for matrix in matrices}
     groups: list[dict[str, object]] = []
     for part, tensors in parameters.items():
-        rate = settings.learning_rate * scales.get(part, 1.0)
+        scale, decay = scales.get(part, 1.0), settings.weight_decay
+        if muon is not None and (members := [t for t in tensors if id(t) in hidden]):
+            own = {"lr": muon.learning_rate * scale, "weight_decay": decay, "muon": muon.momentum}
+            groups.append({"params": members, **own, "part": part})
         for decays in (True, False):
-            members = [t for t in tensors if (t.ndim >= 2) == decays]
+            members = [t for t in tensors if id(t) not in hidden and (t.ndim >= 2) == decays]
             if members:
-                decay = settings.weight_decay if decays else 0.0
-                groups.append({"params": members, "lr": rate, "weight_decay": decay, "part": part})
+                own = {"lr": settings.learning_rate * scale, "weight_decay": decay if decays else 0.0}
+                groups.append({"params": members, **own, "part": part})
     real = not any(t.is_meta for tensors in parameters.values() for t in tensors)
-    optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=1e-8, fused=real)
+    kind = torch.optim.AdamW if muon is None else Muon
+    optimizer = kind(groups, betas=settings.betas, eps=1e-8, fused=real)
     # No precision that is offered scales gradients; with this set Lightning refuses to clip them.
     optimizer._step_supports_amp_scaling = False
     return optimizer
+
+
+def rates_of(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The learning rates as they are now by part; that of a part's orthogonal steps as `<part>/muon`."""
+    return {
+        group["part"] + ("" if group.get("muon") is None else "/muon"): float(group["lr"])
+        for group in optimizer.param_groups
+    }
 
 
 def skip_step(optimizer: torch.optim.Optimizer, skip: torch.Tensor, sharded: bool = False) -> None:

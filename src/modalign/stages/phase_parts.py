@@ -1,11 +1,12 @@
-"""Which parts of a model train in a phase, and which rest because the phase's data never reach them."""
+"""Which parts of a model train in a phase and how fast, and which rest because the phase's data never reach them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from modalign.config.recipes import RecipeBook
-from modalign.config.schema import Settings
+from modalign.config.schema import ModalitySettings, OptimizerSettings, Settings
 from modalign.config.specs import NEW, RunSpec
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.models.freezing import FreezePlan, plan_freeze
@@ -36,3 +37,34 @@ def _later(selector: str, model: Any, settings: Settings) -> bool:
     declared = {"positions": set(settings.modalities)}
     declared["tokenizers"] = {m.tokenizer["part"] for m in settings.modalities.values()}
     return name in declared.get(group, ()) and name not in getattr(model, group)
+
+
+def rate_scales(
+    plan: FreezePlan, spec: RunSpec, optimizer: OptimizerSettings, modalities: Mapping[str, ModalitySettings]
+) -> dict[str, float]:
+    """What multiplies the learning rate of each part that trains: the stage's scale, the new modality's own on its own
+    parts, and `earlier_scale` on what an earlier phase has trained."""
+    scales = dict.fromkeys(plan.trains, 1.0)
+    for part in plan.trains:
+        for selector, scale in optimizer.scale.items():
+            if part == selector or part.startswith(selector + "."):
+                scales[part] *= scale
+        for modality in spec.new:
+            own = modalities[modality]
+            tokenizer = own.tokenizer["part"]
+            shared = any(m != modality and other.tokenizer["part"] == tokenizer for m, other in modalities.items())
+            if part == f"tokenizers.{tokenizer}" and not shared:
+                scales[part] *= own.learning_rate_scale * own.tokenizer_rate_scale
+            elif part.rsplit(".", 1)[-1] == modality and not part.startswith("tokenizers."):
+                scales[part] *= own.learning_rate_scale
+        if _trained_before(part, spec, modalities):
+            scales[part] *= optimizer.earlier_scale
+    return scales
+
+
+def _trained_before(part: str, spec: RunSpec, modalities: Mapping[str, ModalitySettings]) -> bool:
+    """Whether a modality of an earlier phase uses it."""
+    kind, last = part.split(".")[0], part.rsplit(".", 1)[-1]
+    if kind == "tokenizers":
+        return any(modalities[m].tokenizer["part"] == last for m in spec.seen)
+    return last in spec.seen or (bool(spec.seen) and last not in spec.new)

@@ -38,7 +38,7 @@ from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine, computes_on_gpu, machine_state
 from modalign.stages.feature_cache import feature_cache, kept_choice
 from modalign.stages.measure import Measure
-from modalign.stages.phase_parts import parts_that_train
+from modalign.stages.phase_parts import parts_that_train, rate_scales
 from modalign.stages.proof import prove
 from modalign.stages.sources import SourceBook, template_of
 from modalign.stages.speakable import warn_where_unspeakable
@@ -201,27 +201,9 @@ class PhaseRun:
             plan=plan,
             optimizer=self.stage.optimizer,
             total_steps=self.spec.steps,
-            scales=self._scales(plan),
+            scales=rate_scales(plan, self.spec, self.stage.optimizer, self.sources.settings.modalities),
             max_bad_share=self.sources.settings.data.max_bad_share,
         )
-
-    def _scales(self, plan: FreezePlan) -> dict[str, float]:
-        """Learning rate by part: the stage's scale, times the new modality's own on its own parts."""
-        scales = dict.fromkeys(plan.trains, 1.0)
-        declared = self.sources.settings.modalities
-        for part in plan.trains:
-            for selector, scale in self.stage.optimizer.scale.items():
-                if part == selector or part.startswith(selector + "."):
-                    scales[part] *= scale
-            for modality in self.spec.new:
-                own = declared[modality]
-                tokenizer = own.tokenizer["part"]
-                shared = any(m != modality and other.tokenizer["part"] == tokenizer for m, other in declared.items())
-                if part == f"tokenizers.{tokenizer}" and not shared:
-                    scales[part] *= own.learning_rate_scale * own.tokenizer_rate_scale
-                elif part.rsplit(".", 1)[-1] == modality and not part.startswith("tokenizers."):
-                    scales[part] *= own.learning_rate_scale
-        return scales
 
     def _data(self, model: Any) -> CurriculumData:
         settings, stage = self.sources.settings, self.stage

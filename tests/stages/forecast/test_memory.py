@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modalign.config.schema import OptimizerSettings
+from modalign.config.schema import MuonSettings, OptimizerSettings
 from modalign.models.freezing import FreezePlan
 from modalign.models.language_model import load_language_model
 from modalign.stages.forecast.memory import Engine, optimizer_bytes, part_memory, peak_memory
@@ -44,6 +44,14 @@ def test_parts_tell_parameters_weights_gradients_and_state(model):
     assert (training.parameters, training.weights, training.gradients) == (100, 400, 400)
     # Two moments of each number, and a count of steps.
     assert training.optimizer == 2 * 400 + 4
+
+
+def test_orthogonal_steps_keep_one_moment_of_each_number(model):
+    wide = nn.Linear(20, 30)
+    model.projectors["upm"]["ports"]["a"] = wide
+    muon = MuonSettings(parts=("projectors",), learning_rate=0.02)
+    state = optimizer_bytes(model, PLAN, ADAMW.model_copy(update={"muon": muon}))
+    assert state == {PLAN.trains[0]: (4 * 600 + 4) + (2 * 4 * 30 + 4)}  # the map's, and AdamW's of its bias
 
 
 def test_gradients_of_the_step_before_live_until_the_loss_is_there(model):

@@ -6,6 +6,10 @@ from modalign.runs.metrics import MetricLog
 
 IMAGE = ("stage=align", "modality=image", "+modalities.image.positions.std=0.41")
 FSDP2 = "trainer.engine=fsdp2"
+MUON = (
+    "+stages.align.optimizer.muon={parts: [projectors, tokenizers], learning_rate: 0.01}",
+    "+stages.instruct.optimizer.muon={parts: [llm], learning_rate: 0.01}",
+)
 # Slices of two sources, one of which has variants that a rank's share may lack; two slices a step.
 FMRI = (
     "stage=align", "modality=fmri", "curriculum.groups=[[image],[fmri]]", "stages.align.slices_per_step=2",
@@ -45,6 +49,17 @@ def test_every_stage_is_the_same_on_two_processes(phase, more, train):
     assert two.samples == one.samples
     assert two.losses == pytest.approx(one.losses, rel=2e-6)
     assert two.apart_from(one) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), (FSDP2,)], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("phase", [IMAGE, ("stage=instruct", "modality=image")], ids=["align", "instruct"])
+def test_orthogonal_steps_are_the_same_on_two_processes(phase, more, train):
+    one, two = train(1, *phase, *MUON), train(2, *phase, *MUON, *more)
+    assert two.errors == [None, None]
+    assert two.losses == pytest.approx(one.losses, rel=1e-5)
+    assert two.apart_from(one) < 1e-3  # a direction whose gradient is rounding moves as far as any other
+    assert one.losses != pytest.approx(train(1, *phase).losses, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from modalign.models.language_model import CausalLanguageModel
 from modalign.models.parts import part_of
 from modalign.stages.forecast.repeats import repeated_layers
 from modalign.stages.forecast.slice_cost import SliceCost
+from modalign.stages.muon import hidden_matrices
 from modalign.stages.optimizer import make_optimizer
 
 BLOCK = 64  # numbers that share a scale in 4 bits
@@ -107,25 +108,27 @@ def saved_by_bits(model: nn.Module, bits: int) -> int:
 
 def optimizer_bytes(model: nn.Module, plan: FreezePlan, settings: OptimizerSettings) -> dict[str, int]:
     """Bytes of optimizer state by part, by taking a step without content (the real one works in place)."""
-    totals: dict[str, list[Tensor]] = {}
+    muon = settings.muon
+    hidden = set() if muon is None else {id(matrix) for matrix in hidden_matrices(model, muon.parts)}
+    totals: dict[str, dict[tuple[torch.dtype, bool], list[Tensor]]] = {}
     for name, parameter in model.named_parameters():
         if part_of(name) in plan.trains:
-            totals.setdefault(part_of(name), []).append(parameter)
-    stand_ins = {part: [_as_one(group) for group in _by_dtype(tensors)] for part, tensors in totals.items()}
-    optimizer = make_optimizer(stand_ins, {}, settings)
-    for tensors in stand_ins.values():
-        for tensor in tensors:
+            kind = parameter.dtype, id(parameter) in hidden
+            totals.setdefault(part_of(name), {}).setdefault(kind, []).append(parameter)
+    stand_ins = {part: {kind: _as_one(alike) for kind, alike in kinds.items()} for part, kinds in totals.items()}
+    matrices = [one for kinds in stand_ins.values() for (_, is_hidden), one in kinds.items() if is_hidden]
+    optimizer = make_optimizer(
+        {part: list(kinds.values()) for part, kinds in stand_ins.items()}, {}, settings, matrices
+    )
+    for kinds in stand_ins.values():
+        for tensor in kinds.values():
             tensor.grad = torch.empty_like(tensor)
     optimizer.step()
     state: dict[str, int] = {}
-    for part, tensors in stand_ins.items():
-        values = (value for tensor in tensors for value in optimizer.state[tensor].values())
+    for part, kinds in stand_ins.items():
+        values = (value for tensor in kinds.values() for value in optimizer.state[tensor].values())
         state[part] = sum(value.nbytes for value in values if isinstance(value, Tensor))
     return state
-
-
-def _by_dtype(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    return [[t for t in tensors if t.dtype == dtype] for dtype in dict.fromkeys(t.dtype for t in tensors)]
 
 
 def _as_one(tensors: Sequence[Tensor]) -> nn.Parameter:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modalign.models.freezing import frozen_digest
 from modalign.stages.objective import Term, TermOutput
+from modalign.stages.optimizer import rates_of
 from modalign.types import Batch
 
 
@@ -113,7 +114,7 @@ class StepWitness(pl.Callback):
             gradients = [p.grad for p in group if p.grad is not None]
             if gradients:
                 self.seen.norms[part] = _length(gradients) / max(count, 1e-8)
-        self.seen.rates = {group["part"]: float(group["lr"]) for group in optimizer.param_groups}
+        self.seen.rates = rates_of(optimizer)
         self.seen.clip = trainer.gradient_clip_val  # type: ignore[assignment]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

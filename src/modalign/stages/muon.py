@@ -1,0 +1,135 @@
+"""Muon for the weights of hidden linear maps, AdamW for everything else, as one optimizer with one state.
+
+Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) makes a matrix's momentum orthogonal before it is
+a step: all directions of the map move equally far, also those whose gradients are small. Embeddings, heads, biases,
+norms, positions and query tokens are no maps between hidden states and keep AdamW.
+
+Letters: N matrices of one shape, R rows, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from modalign.models.parts import ADAPTERS, match, part_of, parts
+from modalign.models.shards import like, whole
+
+# Newton-Schulz in fifth order: five rounds bring all singular values near 1 (between 0.7 and 1.2), which is enough.
+ROUNDS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# A map to fewer numbers (a router's, to its experts) is a head.
+NARROWEST = 16
+# Matrices of one shape are made orthogonal together, up to so many numbers at a time.
+TOGETHER = 1 << 22
+
+
+def hidden_matrices(model: nn.Module, selectors: Iterable[str]) -> list[nn.Parameter]:
+    """Weights of linear maps and convolutions in the parts that the selectors name (`projectors`, `llm`).
+
+    Not the language model's head, whose rows are the vocabulary's, not low-rank adapters, and not what is narrow. A
+    modality that this phase does not have may be named.
+    """
+    names = {part for selector in selectors for part in _selected(selector, list(parts(model)))}
+    heads = [getattr(module, "get_output_embeddings", lambda: None)() for module in model.modules()]
+    outer = {id(head.weight) for head in heads if head is not None}
+    maps = ((part_of(f"{name}.weight"), m.weight) for name, m in model.named_modules() if isinstance(m, MAPS))
+    return [
+        weight
+        for part, weight in maps
+        if part in names - {ADAPTERS} and id(weight) not in outer and min(weight.flatten(1).shape) >= NARROWEST
+    ]
+
+
+def _selected(selector: str, known: Sequence[str]) -> list[str]:
+    """The parts that are meant; a first word that no part has is an error."""
+    below = match(selector.split(".")[0], known)
+    return [part for part in below if f"{part}.".startswith(f"{selector}.")]
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW whose groups with `muon` (the momentum's decay) take orthogonal steps instead.
+
+    Their rate is the length of a step in the spectral norm, times sqrt(R / C) for maps that widen; decay is decoupled.
+    With `found_inf` set, as for AdamW's fused kernel, a step leaves weights and state alone, and nobody waits for it.
+    """
+
+    found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of both; the closure's loss, where there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        try:
+            self.param_groups = [group for group in groups if group.get("muon") is None]
+            super().step()
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group.get("muon") is not None:
+                self._orthogonal_step(group)
+        return loss
+
+    def _orthogonal_step(self, group: dict[str, Any]) -> None:
+        for parameters in _batches(group["params"]):
+            ahead = torch.stack([whole(self._looked_ahead(p, group["muon"])).flatten(1) for p in parameters])
+            steps = orthogonal(ahead).mul_(group["lr"] * max(1.0, ahead.shape[1] / ahead.shape[2]) ** 0.5)
+            if self.found_inf is not None:
+                steps = torch.where(self.found_inf.to(steps.device) > 0, 0.0, steps)
+            for parameter, step in zip(parameters, steps, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"] * self._taken(parameter))
+                parameter.sub_(like(parameter, step.view(parameter.shape).to(parameter.dtype)))
+
+    def _looked_ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """The momentum after this gradient and, as Nesterov has it, one step further."""
+        state, slope = self.state[parameter], parameter.grad
+        assert slope is not None
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)  # AdamW's own loading wants it
+            state["momentum"] = torch.zeros_like(parameter)
+        state["step"].add_(self._taken(parameter))
+        kept: Tensor = state["momentum"]
+        if self.found_inf is not None:
+            slope = torch.where(self.found_inf.to(slope.device) > 0, kept, slope)  # stays what it is
+        kept.lerp_(slope, 1 - momentum)
+        return slope.lerp(kept, momentum)
+
+    def _taken(self, parameter: Tensor) -> float | Tensor:
+        return 1.0 if self.found_inf is None else 1.0 - self.found_inf.to(parameter.device)
+
+
+def _batches(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Those with a gradient, by shape."""
+    alike: dict[torch.Size, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            alike.setdefault(parameter.shape, []).append(parameter)
+    for members in alike.values():
+        count = max(1, TOGETHER // members[0].numel())
+        for first in range(0, len(members), count):
+            yield members[first : first + count]
+
+
+def orthogonal(matrices: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
+    """Each matrix with its singular values near 1 and its singular vectors kept; one of zeros stays zero.
+
+    In bfloat16 on a GPU, as published, else in float32.
+    """
+    turned = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if turned else matrices
+    x = x.to(torch.bfloat16 if x.is_cuda else torch.float32)
+    x = x / torch.linalg.matrix_norm(x.float(), keepdim=True).clamp_min(1e-7).to(x.dtype)
+    first, third, fifth = COEFFICIENTS
+    for _ in range(ROUNDS):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=third, alpha=fifth), x, beta=first)
+    return (x.mT if turned else x).float()
