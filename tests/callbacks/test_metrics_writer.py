@@ -15,9 +15,9 @@ class Meter:
 
 
 def parts(step, total=10):
-    group = {"part": "llm", "lr": 0.5}
-    trainer = SimpleNamespace(global_step=step, optimizers=[SimpleNamespace(param_groups=[group, group])])
-    return trainer, SimpleNamespace(total_steps=total, meter=Meter(), latest={}, skips=Skips())
+    trainer = SimpleNamespace(global_step=step)
+    rates = {"llm": 0.5}
+    return trainer, SimpleNamespace(total_steps=total, meter=Meter(), latest={}, skips=Skips(), rates=lambda: rates)
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_a_stages_own_scales_multiply_those_of_the_modality(backbones, image):
 
 
 def test_what_an_earlier_phase_has_trained_may_learn_more_slowly(backbones, image):
-    slower = "+stages.align.optimizer.earlier_scale=0.5"
+    slower = "stages.align.optimizer.earlier_scale=0.5"
     scales = backbones.phase("stage=align", "modality=audio", slower, parent=image).module.scales
     halved = {part for part, scale in scales.items() if scale == 0.5}
     assert {"projectors.upm.experts.0", "projectors.upm.ports.image", "tokenizers.visual"} <= halved
@@ -156,7 +156,7 @@ def test_what_an_earlier_phase_has_trained_may_learn_more_slowly(backbones, imag
 
 
 def test_orthogonal_steps_have_a_rate_of_their_own_in_the_log(own_shop):
-    muon = "+stages.align.optimizer.muon={parts: [projectors, tokenizers.audio], learning_rate: 0.02}"
+    muon = "stages.align.optimizer.muon={parts: [projectors, tokenizers.audio], learning_rate: 0.02}"
     folder = own_shop().train("stage=align", "modality=image", muon)
     rates = {row.name: row.value for row in MetricLog(folder.metrics_file).read() if row.name.startswith("lr/")}
     assert rates["lr/projectors.upm.experts.0/muon"] == pytest.approx(20 * rates["lr/projectors.upm.experts.0"])

@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 
 from modalign.runs.metrics import Metric, MetricLog
 from modalign.runs.ranks import ALONE, Ranks
-from modalign.stages.optimizer import rates_of
 
 
 class Dashboard(Protocol):
@@ -71,7 +70,7 @@ class MetricsWriter(pl.Callback):
         pl_module.skips.settle()
         if pl_module.skips.count:
             values["train/skipped_steps"] = pl_module.skips.count
-        values |= {f"lr/{name}": rate for name, rate in rates_of(trainer.optimizers[0]).items()}
+        values |= {f"lr/{name}": rate for name, rate in pl_module.rates().items()}
         pl_module.latest.update({name.removeprefix("train/"): value for name, value in values.items()})
         pl_module.latest["samples_per_s"] = values["speed/samples_per_s"]
         pl_module.latest["tokens_per_s"] = values["speed/supervised_tokens_per_s"]

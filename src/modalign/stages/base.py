@@ -20,7 +20,7 @@ from modalign.runs.skips import Skips
 from modalign.stages.meter import Meter, merged_meters
 from modalign.stages.muon import hidden_matrices
 from modalign.stages.objective import Term
-from modalign.stages.optimizer import make_optimizer, make_schedule, skip_step
+from modalign.stages.optimizer import make_optimizer, make_schedule, rates_of, skip_step
 from modalign.stages.optimizer_state import keep_by_name
 from modalign.stages.parallel.sharded import Usage, shard
 from modalign.types import Batch
@@ -144,6 +144,10 @@ class StageModule(pl.LightningModule):
         keep_by_name(optimizer, self.model, self.ranks.first)
         schedule = make_schedule(optimizer, self.settings, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the step under way, by part."""
+        return rates_of(self.trainer.optimizers[0])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """Only the tensors of parts that train, under the model's own names; of sharded ones the first rank has all."""
