@@ -10,7 +10,7 @@ Letters: N matrices of one shape, R rows, C columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -38,10 +38,11 @@ def hidden_matrices(model: nn.Module, selectors: Iterable[str]) -> list[nn.Param
     names = {part for selector in selectors for part in _selected(selector, list(parts(model)))}
     heads = [getattr(module, "get_output_embeddings", lambda: None)() for module in model.modules()]
     outer = {id(head.weight) for head in heads if head is not None}
-    maps = ((part_of(f"{name}.weight"), m.weight) for name, m in model.named_modules() if isinstance(m, MAPS))
+    maps = [(part_of(f"{name}.weight"), m) for name, m in model.named_modules() if isinstance(m, MAPS)]
+    weights = [(part, cast(nn.Parameter, module.weight)) for part, module in maps]
     return [
         weight
-        for part, weight in maps
+        for part, weight in weights
         if part in names - {ADAPTERS} and id(weight) not in outer and min(weight.flatten(1).shape) >= NARROWEST
     ]
 
