@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from modalign.models.kernels import kernels
+from modalign.models.kernels import kernels, large_maps
 from modalign.models.language_model import load_language_model
+from modalign.models.linear import MKL, ONEDNN, using
 
 
 def test_every_part_that_attends_is_named_with_its_kernel(make_model):
@@ -24,3 +25,13 @@ def test_a_packed_language_model_names_the_kernel_of_its_samples(make_model):
     packed = load_language_model({**config, "num_hidden_layers": 1, "intermediate_size": 32}, attention="packed")
     model = make_model(["image"], language_model=packed)
     assert kernels(model, "cpu", torch.float32)["llm"] == "packed, fused, each sample"
+
+
+def test_the_library_of_linear_maps_is_told_where_one_is_chosen(make_model):
+    wide = torch.nn.Sequential(torch.nn.Linear(512, 512))
+    for name in (MKL, ONEDNN):
+        with using(name):
+            assert large_maps(wide, "cpu", torch.float32) == name
+    assert large_maps(wide, "cpu", torch.bfloat16) is None
+    assert large_maps(wide, "cuda", torch.float32) is None
+    assert large_maps(make_model(["image"]), "cpu", torch.float32) is None

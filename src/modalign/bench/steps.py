@@ -14,6 +14,7 @@ from modalign.bench.setting import Result, Setting
 from modalign.bench.subject import ALIGN, INSTRUCT, MODALITY, RELEASED, Subject
 from modalign.bench.timing import Contender, paired, spread
 from modalign.models.freezing import plan_freeze
+from modalign.models.linear import MKL, using
 from modalign.types import Batch
 
 
@@ -75,7 +76,12 @@ def published(
     """The published step on texts padded to `length` (None: to the batch's longest)."""
     ids, labels = padded_text(batch, length)
     pictures = batch.media[MODALITY].values
-    return Step(subject, parts, lambda: published_loss(subject.model, pictures, ids, labels), half, optimizes)
+
+    def loss() -> Tensor:
+        with using(MKL):  # torch's own linear maps
+            return published_loss(subject.model, pictures, ids, labels)
+
+    return Step(subject, parts, loss, half, optimizes)
 
 
 def measure(setting: Setting, name: str) -> Result:

@@ -24,6 +24,9 @@ LATER: dict[str, Any] = {
     "max_text_tokens": None,
     "muon": None,
     "earlier_scale": 1.0,
+    "earlier_splits": None,
+    "frozen": (),
+    "frozen_after": (),
 }
 
 
@@ -93,7 +96,7 @@ def aligned_meaning(
 
 def measuring_meaning(settings: Settings) -> dict[str, Any]:
     """What the numbers of a finished run depend on besides its weights; no part of its identity."""
-    how = settings.evaluation.model_dump(mode="json", exclude=NO_MEASURE)
+    how = _told(settings.evaluation.model_dump(mode="json", exclude=NO_MEASURE))
     return how | {"pairs": list(settings.data.pairs), "text_loss": settings.data.text_loss}
 
 

@@ -45,6 +45,9 @@ def check_parts(settings: Settings, stage: str) -> None:
         for selector in own.train:
             _check_selector(settings, own, selector, f"stages.{stage}.train")
             _check_bits(settings, selector, f"stages.{stage}.train")
+    for setting in ("frozen", "frozen_after"):
+        for selector in getattr(own, setting):
+            _check_selector(settings, own, selector, f"stages.{stage}.{setting}")
     for selector in own.optimizer.scale:
         _check_selector(settings, own, selector, f"stages.{stage}.optimizer.scale")
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from modalign.config.evaluation_settings import EvaluationSettings
 from modalign.config.kinds import Compiled, Names, NonNegative, Positive, Precision, Share, Strict, Target
 from modalign.config.plan_settings import PlanSettings
 
@@ -142,6 +143,8 @@ class StageSettings(Strict):
     module: Target
     train: tuple[str, ...] | Literal["new"]
     parts: tuple[str, ...] = ()  # what phases train that are not additive where `train` is new
+    frozen: tuple[str, ...] = ()  # of what `train` names, what stays frozen all the same
+    frozen_after: tuple[str, ...] = ()  # and what does once the phase is over that brought it
     template: Literal["caption", "chat", "text", "contrast"]
     steps: PositiveInt | None = None  # null: what curriculum.steps says of the modality
     slice_size: PositiveInt = 32
@@ -212,21 +215,6 @@ class DataSettings(Strict):
     @classmethod
     def _as_word(cls, value: Any) -> Any:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # as YAML reads on and off
-
-
-class EvaluationSettings(Strict):
-    """What is measured after every phase, on fixed items."""
-
-    splits: tuple[str, ...] = ("test",)
-    num_items: PositiveInt = 320
-    batch_size: PositiveInt = 64
-    max_new_tokens: PositiveInt = 32
-    num_shown: Annotated[int, Field(ge=0)] = 4
-    validation_every: Annotated[int, Field(ge=0)] = 0
-    validation_items: PositiveInt = 64
-    forward_items: Annotated[int, Field(ge=0)] = 0
-    probe_every: Annotated[int, Field(ge=0)] = 0
-    probe_items: Annotated[int, Field(ge=2)] = 16
 
 
 class TrainerSettings(Strict):

@@ -19,6 +19,7 @@ from modalign.models.freezing import FreezableModule
 from modalign.models.fusion.sequence import Composed
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.length_groups import length_groups, part_of_batch
+from modalign.models.linear import choose_libraries
 from modalign.models.loss import LossOutput, joined, supervised_loss
 from modalign.models.packing import packing_of
 from modalign.models.positions import Positions
@@ -69,6 +70,7 @@ class AlignedModel(FreezableModule):
         self.keep: Keep | None = None
         check_paths(self)
         fusion.attach(language_model)
+        choose_libraries(self)
 
     def forward(self, batch: Batch) -> LossOutput:
         """The loss of a batch; the entry that data-parallel wrappers call."""

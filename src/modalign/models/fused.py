@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from modalign.models.linear import product
+
 
 def norm_linear(
     x: Float[Tensor, "*rest D"], norm: Float[Tensor, "D"], eps: float, weight: Float[Tensor, "E D"]
@@ -58,7 +60,7 @@ class _NormLinear(torch.autograd.Function):
         wide = x.float() if x.dtype != torch.float64 else x
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, scale, norm, weight)
-        return F.linear((wide * scale).mul_(norm).to(weight.dtype), weight)
+        return product((wide * scale).mul_(norm).to(weight.dtype), weight)
 
     @staticmethod
     @once_differentiable
@@ -70,7 +72,7 @@ class _NormLinear(torch.autograd.Function):
         if wants_weight:
             by_weight = _rows(slope).t() @ _rows((normed * norm).to(slope.dtype))
         if wants_x or wants_norm:
-            back = (slope @ weight).to(normed.dtype)
+            back = product(slope, weight.t()).to(normed.dtype)
             if wants_norm:
                 by_norm = _rows(back * normed).sum(dim=0).to(norm.dtype)
             if wants_x:
@@ -87,7 +89,7 @@ class _GatedLinear(torch.autograd.Function):
     def forward(ctx: Any, gate_up: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up, weight)
         gate, up = gate_up.chunk(2, dim=-1)
-        return F.linear(F.silu(gate).mul_(up).to(weight.dtype), weight)
+        return product(F.silu(gate).mul_(up).to(weight.dtype), weight)
 
     @staticmethod
     @once_differentiable
@@ -99,7 +101,7 @@ class _GatedLinear(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             by_weight = _rows(slope).t() @ _rows((opened * up).to(slope.dtype))
         if ctx.needs_input_grad[0]:
-            back = (slope @ weight).to(gate_up.dtype)
+            back = product(slope, weight.t()).to(gate_up.dtype)
             by_gate_up = torch.empty_like(gate_up)
             by_gate, by_up = by_gate_up.chunk(2, dim=-1)
             torch.mul(back, opened, out=by_up)

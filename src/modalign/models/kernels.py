@@ -1,4 +1,4 @@
-"""Which attention kernels a model takes on a device, by part, for a run's manifest: they decide last bits."""
+"""Which kernels a model takes on a device, for a run's manifest: they decide last bits."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import torch
 from torch import nn
 
 from modalign.models.attention import FEW_TOKENS, HALF, chooses, kernel_of
+from modalign.models.linear import is_large, library
 from modalign.models.packed_attention import PACKED
 from modalign.models.packed_attention import kernel_of as packed_kernel_of
 from modalign.models.parts import part_of
 from modalign.models.projectors.blocks import Attention
 
 
+def large_maps(model: nn.Module, device: str, dtype: torch.dtype) -> str | None:
+    """The library of linear maps that are large enough to have one chosen; None where none is."""
+    chosen = device == "cpu" and dtype == torch.float32 and any(is_large(module) for module in model.modules())
+    return library() if chosen else None
+
+
 def kernels(model: nn.Module, device: str, dtype: torch.dtype) -> dict[str, str]:
-    """A phrase for each part whose kernel is chosen here, and for the language model; products are in `dtype`."""
+    """What a part whose attention is chosen here takes, and the language model; products are in `dtype`."""
     found = {}
     few, many = (kernel_of(device, tokens) for tokens in (FEW_TOKENS, FEW_TOKENS + 1))
     chosen = few if few == many else f"{few} up to {FEW_TOKENS} tokens, {many} beyond"

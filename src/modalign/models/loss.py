@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from modalign.models.linear import product
 from modalign.models.transfer import sent
 
 IGNORED = -100
@@ -89,11 +90,11 @@ class _ByParts(torch.autograd.Function):
         rows = ROWS.get(kind, MANY_ROWS)
         for begin in range(0, len(chosen), rows):
             part = slice(begin, begin + rows)
-            shares = F.linear(chosen[part].to(head.dtype), head, bias).float().log_softmax(dim=-1)
+            shares = product(chosen[part].to(head.dtype), head, bias).float().log_softmax(dim=-1)
             picked = wanted[part, None]
             losses[part] = shares.gather(1, picked)[:, 0].neg_().mul_(weight[part])
             shares.exp_().scatter_add_(1, picked, shares.new_full(picked.shape, -1.0))
-            slopes[part] = (shares.to(head.dtype) @ head) * weight[part, None]
+            slopes[part] = product(shares.to(head.dtype), head.t()) * weight[part, None]
         ctx.save_for_backward(slopes)
         ctx.mark_non_differentiable(losses)
         return losses.sum(), losses

@@ -26,7 +26,7 @@ from modalign.evaluation.items import load_samples
 from modalign.models.blocks import experts, large_blocks, recompute, repeated_blocks
 from modalign.models.compiling import compiled_blocks
 from modalign.models.freezing import keep_in_float32
-from modalign.models.kernels import kernels
+from modalign.models.kernels import kernels, large_maps
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import InterruptFlag
 from modalign.runs.manifest import write_manifest
@@ -115,11 +115,14 @@ class Engine:
             trainer.fit(module, data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
         self.step = trainer.global_step
 
-    def kernels(self, module: StageModule) -> dict[str, str]:
-        """Which attention kernels the model's parts take here, for the manifest."""
+    def kernels(self, module: StageModule) -> dict[str, Any]:
+        """Which kernels the model's parts take here, for the manifest."""
         device = "cuda" if computes_on_gpu(self.settings.trainer.accelerator) else "cpu"
         half = self.settings.trainer.precision.startswith(("bf16", "16"))
-        return kernels(module.model, device, torch.bfloat16 if half else torch.float32)
+        dtype = torch.bfloat16 if half else torch.float32
+        maps = large_maps(module.model, device, dtype)
+        attention = kernels(module.model, device, dtype)
+        return {"attention_kernels": attention, **({} if maps is None else {"linear_maps": maps})}
 
     def _callbacks(
         self, data: CurriculumData, metrics: MetricLog, dashboard: WandbDashboard | None, checkpoints: StepCheckpoints

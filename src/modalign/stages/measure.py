@@ -107,7 +107,7 @@ class Measure:
         chat = self.settings.stages[spec.stage].template == "chat"
         question = self.settings.modalities[modality].prompts[0] if chat else None
         recipes = self.sources.book.alignment_recipes(modality)
-        splits = self.settings.evaluation.splits
+        splits = self._splits(spec, modality)
         kinds = vocabulary(self.items(name, split) for name in recipes for split in splits)
         self._kinds[modality] = kinds
         scores: list[Score] = []
@@ -124,6 +124,11 @@ class Measure:
                 scores += found
                 shown += [(modality, split, one) for one in self._first(asked, split)]
         return scores, shown
+
+    def _splits(self, spec: RunSpec, modality: str) -> tuple[str, ...]:
+        """A phase that adds senses may measure earlier ones on fewer splits."""
+        earlier = bool(spec.new) and modality not in spec.new
+        return self.settings.evaluation.splits[: self.settings.evaluation.earlier_splits if earlier else None]
 
     def _pairs(self, generate: Generator, name: str) -> tuple[list[Score], list[tuple[str, str, Asked]]]:
         label = "+".join(self.sources.book.media(name))

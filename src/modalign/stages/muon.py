@@ -25,6 +25,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # A map to fewer numbers (a router's, to its experts) is a head.
 NARROWEST = 16
+# On a CPU narrower maps are as fast in float32.
+NARROWEST_IN_HALF = 128
 # Matrices of one shape are made orthogonal together, up to so many numbers at a time.
 TOGETHER = 1 << 22
 
@@ -75,47 +77,49 @@ class Muon(torch.optim.AdamW):
             super().step()
         finally:
             self.param_groups = groups
-        for group in groups:
-            if group.get("muon") is not None:
-                self._orthogonal_step(group)
+        self._orthogonal_steps([group for group in groups if group.get("muon") is not None])
         return loss
 
-    def _orthogonal_step(self, group: dict[str, Any]) -> None:
-        for parameters in _batches(group["params"]):
-            ahead = torch.stack([whole(self._looked_ahead(p, group["muon"])).flatten(1) for p in parameters])
-            steps = orthogonal(ahead).mul_(group["lr"] * max(1.0, ahead.shape[1] / ahead.shape[2]) ** 0.5)
-            if self.found_inf is not None:
-                steps = torch.where(self.found_inf.to(steps.device) > 0, 0.0, steps)
-            for parameter, step in zip(parameters, steps, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"] * self._taken(parameter))
-                parameter.sub_(like(parameter, step.view(parameter.shape).to(parameter.dtype)))
+    def _orthogonal_steps(self, groups: list[dict[str, Any]]) -> None:
+        for members in _alike(groups):
+            skip = None if self.found_inf is None else self.found_inf.to(members[0][0].device) > 0
+            taken = 1.0 if skip is None else (~skip).float()
+            ahead = torch.stack([whole(self._looked_ahead(p, g["muon"], skip, taken)).flatten(1) for p, g in members])
+            steps = orthogonal(ahead).mul_(max(1.0, ahead.shape[1] / ahead.shape[2]) ** 0.5)
+            if skip is not None:
+                steps = torch.where(skip, 0.0, steps)
+            for (parameter, group), step in zip(members, steps, strict=True):
+                if decay := group["lr"] * group["weight_decay"]:
+                    parameter.mul_(1 - decay * taken)
+                moved = like(parameter, step.view(parameter.shape).to(parameter.dtype))
+                parameter.sub_(moved, alpha=group["lr"])
 
-    def _looked_ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+    def _looked_ahead(
+        self, parameter: nn.Parameter, momentum: float, skip: Tensor | None, taken: float | Tensor
+    ) -> Tensor:
         """The momentum after this gradient and, as Nesterov has it, one step further."""
         state, slope = self.state[parameter], parameter.grad
         assert slope is not None
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)  # AdamW's own loading wants it
             state["momentum"] = torch.zeros_like(parameter)
-        state["step"].add_(self._taken(parameter))
+        state["step"].add_(taken)
         kept: Tensor = state["momentum"]
-        if self.found_inf is not None:
-            slope = torch.where(self.found_inf.to(slope.device) > 0, kept, slope)  # stays what it is
+        if skip is not None:
+            slope = torch.where(skip, kept, slope)  # stays what it is
         kept.lerp_(slope, 1 - momentum)
         return slope.lerp(kept, momentum)
 
-    def _taken(self, parameter: Tensor) -> float | Tensor:
-        return 1.0 if self.found_inf is None else 1.0 - self.found_inf.to(parameter.device)
 
-
-def _batches(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Those with a gradient, by shape."""
-    alike: dict[torch.Size, list[nn.Parameter]] = {}
-    for parameter in parameters:
-        if parameter.grad is not None:
-            alike.setdefault(parameter.shape, []).append(parameter)
-    for members in alike.values():
-        count = max(1, TOGETHER // members[0].numel())
+def _alike(groups: Iterable[dict[str, Any]]) -> Iterator[list[tuple[nn.Parameter, dict[str, Any]]]]:
+    """Those with a gradient, each with its group: of all groups together, by shape and where they are."""
+    found: dict[Any, list[tuple[nn.Parameter, dict[str, Any]]]] = {}
+    for group in groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                found.setdefault((parameter.shape, parameter.device, parameter.dtype), []).append((parameter, group))
+    for members in found.values():
+        count = max(1, TOGETHER // members[0][0].numel())
         for first in range(0, len(members), count):
             yield members[first : first + count]
 
@@ -123,14 +127,21 @@ def _batches(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 def orthogonal(matrices: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
     """Each matrix with its singular values near 1 and its singular vectors kept; one of zeros stays zero.
 
-    In bfloat16 on a GPU, as published, else in float32.
+    In bfloat16, as published, where the device multiplies it fast; else in float32.
     """
     turned = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if turned else matrices
-    x = x.to(torch.bfloat16 if x.is_cuda else torch.float32)
+    x = x.to(torch.bfloat16 if _fast_in_half(x) else torch.float32)
     x = x / torch.linalg.matrix_norm(x.float(), keepdim=True).clamp_min(1e-7).to(x.dtype)
     first, third, fifth = COEFFICIENTS
     for _ in range(ROUNDS):
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=third, alpha=fifth), x, beta=first)
     return (x.mT if turned else x).float()
+
+
+def _fast_in_half(x: Tensor) -> bool:
+    """Whether products of this size are faster in bfloat16: on a GPU, and on a processor that has instructions for it
+    where a matrix is wide enough to repay the conversion."""
+    native = x.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() and x.shape[1] >= NARROWEST_IN_HALF
+    return x.is_cuda or native

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modalign.config.recipes import RecipeBook
-from modalign.config.schema import ModalitySettings, OptimizerSettings, Settings
+from modalign.config.schema import ModalitySettings, OptimizerSettings, Settings, StageSettings
 from modalign.config.specs import NEW, RunSpec
 from modalign.curriculum.schedule import SliceSchedule
+from modalign.errors import ModalignError
 from modalign.models.freezing import FreezePlan, plan_freeze
+from modalign.models.parts import declared_parts, match
 
 
 def parts_that_train(model: Any, spec: RunSpec, settings: Settings, book: RecipeBook) -> FreezePlan:
@@ -19,16 +21,33 @@ def parts_that_train(model: Any, spec: RunSpec, settings: Settings, book: Recipe
     if not hasattr(model, "paths"):
         return plan_freeze(model, spec.train)
     plan = plan_freeze(model, [selector for selector in spec.train if not _later(selector, model, settings)])
+    stage = spec.stage_settings or settings.stages[spec.stage]
     # A phase of very few steps may end before every share of its mixture had a slice.
     schedule = SliceSchedule(spec.shares, settings.seed)
-    stage = spec.stage_settings or settings.stages[spec.stage]
     slices = schedule.counts(spec.steps * stage.slices_per_step)
     present = {m for name, count in slices.items() if count for m in book.media(name)}
     reached = {model.paths[m].tokenizer for m in present}
     idle = {f"tokenizers.{path.tokenizer}" for path in model.paths.values() if path.tokenizer not in reached}
     idle |= {part for m in model.paths if m not in present for part in model.own_parts(m)}
+    idle |= _kept_frozen(model, spec, stage, settings)
     trains = tuple(part for part in plan.trains if part not in idle)
+    if not trains:
+        raise ModalignError(
+            f"nothing would train in {spec.name}: all that stages.{spec.stage}.train names is kept frozen by its "
+            f"`frozen` and `frozen_after`: take it out there"
+        )
     return FreezePlan(trains, (*plan.frozen, *(part for part in plan.trains if part in idle)))
+
+
+def _kept_frozen(model: Any, spec: RunSpec, stage: StageSettings, settings: Settings) -> set[str]:
+    """What the stage keeps frozen though `train` names it."""
+
+    def below(selectors: Iterable[str]) -> set[str]:
+        known = declared_parts(model)
+        return {part for s in selectors if not _later(s, model, settings) for part in match(s, known)}
+
+    before = {part for part in below(stage.frozen_after) if _trained_before(part, spec, settings.modalities)}
+    return below(stage.frozen) | before
 
 
 def _later(selector: str, model: Any, settings: Settings) -> bool:

@@ -257,7 +257,7 @@ class PhaseRun:
                 cache = feature_cache(engine.settings, self.stage, data, manifest, self._write, self.ranks)
                 stopped: StepCheckpoints = engine.fit(module, data, dashboard, cache)
             manifest.extra["machine"] = machine_state(engine.settings.trainer.accelerator, self.ranks.world_size)
-            manifest.extra["attention_kernels"] = engine.kernels(module)
+            manifest.extra.update(engine.kernels(module))
             if stopped.interrupted:
                 raise Interrupted(
                     f"{self.folder.name}: stopped by {stopped.interrupted} at step {engine.step} of "
