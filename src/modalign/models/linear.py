@@ -92,7 +92,7 @@ class _Choosing:
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self.module.weight, self.module.bias
-        if torch.is_autocast_enabled(x.device.type) or not by_onednn(x, weight):
+        if not by_onednn(x, weight) or torch.is_autocast_enabled(x.device.type):
             return F.linear(x, weight, bias)
         return _Linear.apply(x, weight, bias)
 
