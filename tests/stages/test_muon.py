@@ -39,6 +39,17 @@ def test_a_step_moves_every_direction_about_equally_far_and_turns_none(rows, col
     assert float(found.norm()) == pytest.approx(float(turned.norm()), rel=1e-4)
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_wide_matrices_keep_their_directions_in_either_precision(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    wide = random(2, 128, 256)
+    left, _, right = torch.linalg.svd(wide, full_matrices=False)
+    turned = left.mT @ orthogonal(wide) @ right.mT
+    lengths = turned.diagonal(dim1=1, dim2=2)
+    assert 0.5 < float(lengths.min()) < float(lengths.max()) < 1.3
+    assert float((turned - torch.diag_embed(lengths)).abs().max()) < (0.05 if native else 1e-4)
+
+
 def test_a_matrix_of_zeros_stays_one_of_zeros():
     assert torch.equal(orthogonal(torch.zeros(1, 4, 4)), torch.zeros(1, 4, 4))
 
@@ -50,6 +61,13 @@ def test_matrices_that_are_stepped_together_move_as_each_would_alone():
         make_optimizer({"a": [matrix]}, {}, settings(), [matrix]).step()
     for left, right in zip(together, alone, strict=True):
         torch.testing.assert_close(left, right)
+
+
+def test_equal_shapes_in_two_parts_keep_their_own_rates():
+    slow, fast = given(16, 24), given(16, 24)
+    start = slow.detach().clone()
+    make_optimizer({"a": [slow], "b": [fast]}, {"a": 0.5}, settings(weight_decay=0.0), [slow, fast]).step()
+    torch.testing.assert_close(2 * (slow - start), fast - start)
 
 
 def test_its_first_step_is_the_published_one():
