@@ -13,9 +13,7 @@ class EvaluationSettings(Strict):
     """What is measured after every phase, on fixed items."""
 
     splits: tuple[str, ...] = ("test",)
-    earlier_splits: PositiveInt | None = (
-        None  # the first so many, for earlier senses in a phase that adds one; null: all
-    )
+    earlier_splits: PositiveInt | None = None  # for earlier senses in a phase that adds one: the first so many
     num_items: PositiveInt = 320
     batch_size: PositiveInt = 64
     max_new_tokens: PositiveInt = 32

@@ -22,7 +22,6 @@ MKL, ONEDNN = "MKL", "oneDNN"
 # Numbers in a weight from which a gain is more than what a call from Python costs.
 LARGE_MAP = 1 << 17
 
-
 _onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _taken: list[str] = []  # by `using`, the last one counts
 
