@@ -42,3 +42,27 @@ def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path):
     for path in (tmp_path / "empty", tmp_path / "none.json"):
         with pytest.raises(ModalignError, match="cannot load the text tokenizer"):
             load_text_tokenizer(str(path))
+
+
+def test_ids_are_those_of_transformers_whatever_was_set_on_the_tokenizer(text_tokenizer):
+    inner = text_tokenizer.tokenizer
+    texts = ["a red cube", "red <eos> cube", "", "a a a a a"]
+    expected = [inner.encode(text, add_special_tokens=False, split_special_tokens=True) for text in texts]
+    assert any(expected)
+    for text, ids in zip(texts, expected, strict=True):
+        inner.backend_tokenizer.enable_truncation(2)
+        inner.backend_tokenizer.enable_padding(length=9)
+        inner.backend_tokenizer.encode_special_tokens = False
+        assert text_tokenizer.encode(text) == ids
+
+
+def test_a_tokenizer_with_a_way_of_its_own_is_asked_itself():
+    class Doubling(PreTrainedTokenizerFast):
+        def _encode_plus(self, text, **options):
+            return super()._encode_plus(text + text, **options)
+
+    bpe = Tokenizer(models.BPE())
+    bpe.train_from_iterator(["abc"], trainers.BpeTrainer(vocab_size=60))
+    assert TextTokenizer(Doubling(tokenizer_object=bpe)).encode("a") == TextTokenizer(
+        PreTrainedTokenizerFast(tokenizer_object=bpe)
+    ).encode("aa")

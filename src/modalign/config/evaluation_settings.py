@@ -17,6 +17,7 @@ class EvaluationSettings(Strict):
     num_items: PositiveInt = 320
     batch_size: PositiveInt = 64
     max_new_tokens: PositiveInt = 32
+    features_mb: Annotated[int, Field(ge=0)] = 0  # of items, kept in memory while their encoder's side is unchanged
     num_shown: Annotated[int, Field(ge=0)] = 4
     validation_every: Annotated[int, Field(ge=0)] = 0
     validation_items: PositiveInt = 64

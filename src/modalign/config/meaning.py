@@ -16,7 +16,9 @@ ADAPTER_SETTING = "lora"
 # Of the language model, what only the stages after its own training know.
 _NOT_YET = (ADAPTER_SETTING, "bits")
 # Of the evaluation, what changes no score of a finished run.
-NO_MEASURE = {"batch_size", "validation_every", "validation_items", "forward_items", "probe_every", "probe_items"}
+NO_MEASURE = {
+    "batch_size", "features_mb", "validation_every", "validation_items", "forward_items", "probe_every", "probe_items",
+}  # fmt: skip
 # Settings that came later, by what they are where nobody sets them: left out then, so that runs stay what they were.
 LATER: dict[str, Any] = {
     "augment": (),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from array import array
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -132,6 +134,11 @@ class SampleTable:
         return found
 
 
+_TABLES: OrderedDict[str, SampleTable] = OrderedDict()
+_TABLES_LOCK = threading.Lock()
+_KEPT_SAMPLES = 1 << 18
+
+
 def read_index(folder: Path | RemotePath, entry: ShardEntry, cache: DiskCache | None = None) -> SampleTable:
     """The samples of one tar from its index file; raises ModalignError where it was altered or truncated.
 
@@ -143,7 +150,18 @@ def read_index(folder: Path | RemotePath, entry: ShardEntry, cache: DiskCache | 
         if cache is not None:
             cache.forget(entry.index_sha256)
         raise ModalignError(f"{path} is not the file that {MANIFEST_NAME} describes (SHA-256 differs): index again")
-    return SampleTable(json.loads(data)["samples"])
+    return _table(entry.index_sha256, data)
+
+
+def _table(digest: str, data: bytes) -> SampleTable:
+    """An index's samples; the last ones that were read are kept, since each phase opens the earlier ones' again."""
+    with _TABLES_LOCK:
+        if (found := _TABLES.pop(digest, None)) is None:
+            found = SampleTable(json.loads(data)["samples"])
+        _TABLES[digest] = found
+        while sum(len(table.keys) for table in _TABLES.values()) > _KEPT_SAMPLES and len(_TABLES) > 1:
+            _TABLES.popitem(last=False)
+    return found
 
 
 def _cached_index(path: RemotePath, entry: ShardEntry, cache: DiskCache) -> bytes:

@@ -181,7 +181,8 @@ def _mme(make: Maker, items: Sequence[Answered]) -> Score:
 
 
 def _spread(pairs: Sequence[Sequence[float]]) -> tuple[float, float]:
-    return bootstrap(len(pairs), lambda index: _points([pairs[place] for place in index]))
+    counts = [(sum(pair), len(pair), float(all(pair))) for pair in pairs]
+    return bootstrap(counts, lambda drawn: _MME_FULL * (drawn[:, 0] / drawn[:, 1] + drawn[:, 2] / len(pairs)))
 
 
 def _points(pairs: Sequence[Sequence[float]]) -> float:

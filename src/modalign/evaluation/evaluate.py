@@ -16,6 +16,8 @@ from modalign.types import SOFT_TOKENS, Batch, MediaBatch, Sample, Span
 
 Collate = Callable[[Sequence[Sample]], Batch]
 Prompt = Callable[[Item, str | None], tuple[Span, ...]]
+Features = Callable[[Sequence[Item], Mapping[str, MediaBatch]], dict[str, MediaBatch]]
+"""The media of items as features, which may be known from an earlier call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Generator:
     batch_size: int
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    features: Features | None = None
     _kept: dict[tuple[int, ...], tuple[list[Item], dict[str, MediaBatch]]] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
@@ -57,7 +60,7 @@ class Generator:
             batch = self.collate(samples).to(next(self.model.parameters()).device)
             items = [item for item, _ in part]
             name = tuple(map(id, items))
-            _, media = earlier.get(name) or ([], self._soft_tokens(batch))
+            _, media = earlier.get(name) or ([], self._soft_tokens(items, batch))
             if media is not None:
                 batch, kept[name] = replace(batch, media=media), (items, media)
             texts.extend(self.model.generate(batch, max_new_tokens=self.max_new_tokens, stop=self.stop))
@@ -66,9 +69,10 @@ class Generator:
         self._kept.update(kept)
         return [text.strip() for text in texts]
 
-    def _soft_tokens(self, batch: Batch) -> dict[str, MediaBatch] | None:
+    def _soft_tokens(self, items: Sequence[Item], batch: Batch) -> dict[str, MediaBatch] | None:
         """A batch's media as soft tokens; None where some of them are padding."""
-        tokens = self.model.soft_tokens(batch.media)
+        media = batch.media if self.features is None else self.features(items, batch.media)
+        tokens = self.model.soft_tokens(media)
         if any(found.mask is not None or found.positions is not None for found in tokens.values()):
             return None
         return {modality: MediaBatch(found.values, reached=SOFT_TOKENS) for modality, found in tokens.items()}

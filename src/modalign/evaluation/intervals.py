@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 20240
+_DRAWN_AT_ONCE = 1 << 20  # numbers
 
 
 def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -27,18 +29,30 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[fl
 
 
 def bootstrap(
-    n: int,
-    statistic: Callable[[np.ndarray], float],
+    items: Sequence[Any] | np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic over resampled items; `statistic` takes n indices drawn with replacement."""
+    """Percentile interval of what follows from sums over items that are drawn with replacement.
+
+    `items` is (n,) or (n, k) numbers; `statistic` takes one row of k sums a resample, (r, k), and gives r values.
+    """
+    table = np.asarray(items, dtype=np.float64).reshape(len(items), -1)
     rng = np.random.Generator(np.random.PCG64(seed))
-    drawn = [statistic(rng.integers(0, n, size=n)) for _ in range(resamples)]
+    drawn, at_once = [], max(1, _DRAWN_AT_ONCE // len(table))
+    for first in range(0, resamples, at_once):
+        drawn.append(statistic(_times_drawn(rng, len(table), min(at_once, resamples - first)) @ table))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.asarray(drawn), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _times_drawn(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """How often each item was drawn in each resample, (resamples, n)."""
+    index = rng.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(index.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
 
 
 def bootstrap_mean(
@@ -58,4 +72,4 @@ def bootstrap_mean(
         return (0.0, 1.0) if share else (0.0, 0.0)
     if share and np.ptp(items) == 0:
         return wilson(float(items.sum()), items.size, confidence)
-    return bootstrap(items.size, lambda index: float(items[index].mean()), confidence, resamples, seed)
+    return bootstrap(items, lambda sums: sums[:, 0] / items.size, confidence, resamples, seed)

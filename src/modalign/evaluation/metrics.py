@@ -104,7 +104,7 @@ def _bleu4(truths: dict[int, list[str]], guesses: dict[int, list[str]]) -> tuple
         scorer += (guesses[i][0], refs)
     value = scorer.compute_score(option="closest")[0][3]
     counts = np.array([_bleu_counts(scorer, item) for item in scorer.ctest], dtype=np.float64)
-    low, high = bootstrap(len(counts), lambda index: _corpus_bleu4(counts[index].sum(axis=0)))
+    low, high = bootstrap(counts, _corpus_bleu4)
     return float(value), low, high
 
 
@@ -113,12 +113,12 @@ def _bleu_counts(scorer: Any, item: dict[str, Any]) -> list[float]:
     return [*item["correct"], *item["guess"], item["testlen"], reference_length]
 
 
-def _corpus_bleu4(totals: np.ndarray) -> float:
-    """BLEU-4 from summed counts, with the scorer's own small constants so that the whole set gives its value."""
-    correct, guess, (length, reference_length) = totals[:4], totals[4:8], totals[8:]
-    score = float(np.prod((correct + 1e-15) / (guess + 1e-9)) ** 0.25)
+def _corpus_bleu4(totals: np.ndarray) -> np.ndarray:
+    """BLEU-4 of rows of summed counts, with the scorer's own small constants so that the whole set gives its value."""
+    correct, guess, length, reference_length = totals[:, :4], totals[:, 4:8], totals[:, 8], totals[:, 9]
+    score = np.prod((correct + 1e-15) / (guess + 1e-9), axis=1) ** 0.25
     ratio = (length + 1e-15) / (reference_length + 1e-9)
-    return score * float(np.exp(1 - 1 / ratio)) if ratio < 1 else score
+    return score * np.exp(np.minimum(0.0, 1 - 1 / ratio))
 
 
 def _as_list(references: str | Sequence[str]) -> list[str]:

@@ -15,6 +15,9 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        # transformers' own way to it takes longer than the tokenizing of a caption.
+        plain = getattr(type(tokenizer), "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus
+        self._backend = tokenizer.backend_tokenizer if plain else None
 
     @property
     def bos_id(self) -> int | None:
@@ -33,10 +36,20 @@ class TextTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, special tokens neither added nor read out of it."""
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        if self._backend is None:
+            return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        if not self._backend.encode_special_tokens:
+            self._backend.encode_special_tokens = True
+        if self._backend.truncation is not None:
+            self._backend.no_truncation()
+        if self._backend.padding is not None:
+            self._backend.no_padding()
+        return self._backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out, spaces as they were."""
+        if self._backend is not None:
+            return self._backend.decode(list(ids), skip_special_tokens=True)
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 

@@ -17,6 +17,7 @@ from modalign.evaluation.items import Item, load_items, load_samples, vocabulary
 from modalign.evaluation.scores import Results, Score, ShownSample, TextLoss, results_bytes
 from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
+from modalign.stages.kept_features import ItemFeatures, KeptFeatures
 from modalign.stages.sources import SourceBook, chat_template
 from modalign.types import MediaBatch, Sample, Span
 
@@ -29,6 +30,7 @@ class Measure:
         self.settings = sources.settings
         self._items: dict[tuple[str, str], list[Item]] = {}
         self._kinds: dict[str, dict[str, list[str]]] = {}
+        self._features = KeptFeatures(self.settings.evaluation.features_mb * 2**20)
 
     def __call__(self, spec: RunSpec, model: Any, folder: RunFolder, before: tuple[Score, ...] = ()) -> Results:
         """Measure the model of a finished training and write results.json and the samples it shows.
@@ -87,7 +89,8 @@ class Measure:
         collate = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, require_targets=False)
         evaluation = self.settings.evaluation
         stop = (settings.chat.stop,) if chat else ()
-        return Generator(model, collate, prompt, evaluation.batch_size, evaluation.max_new_tokens, stop)
+        features = ItemFeatures(model, self._features) if evaluation.features_mb else None
+        return Generator(model, collate, prompt, evaluation.batch_size, evaluation.max_new_tokens, stop, features)
 
     def items(self, name: str, split: str, num_items: int | None = None) -> list[Item]:
         """The fixed items of a recipe's split; none where it has no such split."""

@@ -29,7 +29,8 @@ def input_use(model: Any, batch: Batch, modality: str, real: Any = None, seed: i
     losses = [_numbers(output.per_sample_sum) for output in (real, shuffled, blank)]
     means = [float(loss.sum() / weights.sum()) for loss in losses]
     lost = losses[1] - losses[0]
-    low, high = bootstrap(len(lost), lambda index: float(lost[index].sum() / max(weights[index].sum(), 1e-8)))
+    sums = np.stack([lost, weights], axis=1)
+    low, high = bootstrap(sums, lambda drawn: drawn[:, 0] / np.maximum(drawn[:, 1], 1e-8))
     return InputUse(means[0], means[1], means[2], means[1] - means[0], low, high)
 
 
