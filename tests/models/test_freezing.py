@@ -111,6 +111,28 @@ def test_one_step_with_a_gradient_is_enough_for_the_proof(make_model, batch):
     assert proof.result() == {"tokenizers.visual": "ok"}
 
 
+def test_the_proof_follows_parts_whose_gradients_come_and_go(make_model, batch):
+    model = make_model(["image"])
+    names = ["tokenizers.visual", "projectors.upm.experts.0", "llm"]
+    proof = GradientProof(model, names)
+    step(model, batch, proof)
+    lengths = {n: [float(p.grad.norm()) for p in group if p.grad is not None] for n, group in proof.groups.items()}
+    assert set(proof.latest) == set(names)
+    for name, norms in proof.latest.items():
+        assert norms.tolist() == pytest.approx(lengths[name])
+    for parameter in proof.groups["llm"]:
+        parameter.grad = None
+    proof.groups["tokenizers.visual"][0].grad.fill_(float("inf"))
+    proof.record()
+    assert set(proof.latest) == set(names[:2])
+    assert bool(proof.broken)
+    assert set(proof.result().values()) == {"ok"}  # what came before counts
+    model.zero_grad(set_to_none=True)
+    proof.record()
+    assert proof.latest == {}
+    assert not bool(proof.broken)
+
+
 def test_a_proof_can_be_kept_and_taken_up(make_model, batch):
     model = make_model(["image"])
     proof, later = (GradientProof(model, ["tokenizers.visual"]) for _ in range(2))

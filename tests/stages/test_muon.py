@@ -135,6 +135,22 @@ def test_a_step_that_is_to_be_skipped_leaves_weights_and_momentum_alone():
         assert momentum is None or torch.equal(optimizer.state[matrix]["momentum"], momentum)
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_flag_that_lies_on_a_device_does_what_the_host_would(skip):
+    on_host, on_device = given(16, 24), given(16, 24)
+    ours, theirs = (make_optimizer({"a": [m]}, {}, settings(), [m]) for m in (on_host, on_device))
+    for number in range(2):  # the second step is the flagged one
+        on_host.grad = random(16, 24, seed=number)
+        on_device.grad = torch.full((16, 24), float("inf")) if number and skip else on_host.grad.clone()
+        if not (number and skip):
+            ours.step()
+        with torch.no_grad():
+            theirs._orthogonal_steps(theirs.param_groups, torch.tensor(bool(number and skip)))
+    assert torch.equal(on_host, on_device)
+    assert torch.equal(ours.state[on_host]["momentum"], theirs.state[on_device]["momentum"])
+    assert float(theirs.state[on_device]["step"]) == 2 - skip
+
+
 def test_a_flag_that_is_not_set_changes_no_bit():
     one, other = given(16, 16), given(16, 16)
     plain, flagged = (make_optimizer({"a": [m]}, {}, settings(), [m]) for m in (one, other))

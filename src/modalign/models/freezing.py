@@ -112,28 +112,45 @@ class GradientProof:
         known = parts(model)
         parameters = dict(model.named_parameters())
         self.groups = {name: [parameters[p] for p in known[name]] for name in names}
-        self.lengths: dict[str, Tensor] = {}
-        self.nonfinite: dict[str, Tensor] = {}
-        self.latest: dict[str, Tensor] = {}  # the lengths of the last step's gradients, by part
         self.broken = torch.zeros((), dtype=torch.bool)
+        # By part: the greatest length of a finite gradient, whether one was not finite, and who has had any at all.
+        self._lengths, self._nonfinite = torch.zeros(len(names)), torch.zeros(len(names), dtype=torch.bool)
+        self._had: set[str] = set()
+        self._norms: Tensor | None = None  # of the last step's gradients, one part after the other
+        self._counts: tuple[int, ...] = ()  # how many of them each part has
+        self._places: dict[tuple[int, ...], Tensor] = {}
 
     @torch.no_grad()
     def record(self) -> None:
         """To be called after backward, before the optimizer's step; `broken`: some gradient of it was not finite."""
-        found = []
-        self.latest = {}
-        for name, group in self.groups.items():
-            grads = [local(p.grad) for p in group if p.grad is not None]
-            if not grads:
-                continue
-            self.latest[name] = torch.stack([n.float() for n in torch._foreach_norm(grads)])
-            length = self.latest[name].sum()
-            broken = ~torch.isfinite(length)
-            before = self.lengths.get(name, torch.zeros_like(length)).to(length.device)
-            self.lengths[name] = torch.maximum(before, length.masked_fill(broken, 0.0))
-            self.nonfinite[name] = self.nonfinite.get(name, torch.zeros_like(broken)).to(broken.device) | broken
-            found.append(broken)
-        self.broken = torch.stack(found).any() if found else self.broken.new_zeros(())
+        grads = [[p.grad for p in group if p.grad is not None] for group in self.groups.values()]
+        self._counts = tuple(map(len, grads))
+        found = [local(grad) for group in grads for grad in group]
+        if not found:
+            self._norms, self.broken = None, self.broken.new_zeros(())
+            return
+        norms = torch._foreach_norm(found)
+        alike = len({norm.dtype for norm in norms}) == 1
+        self._norms = torch.stack(norms).float() if alike else torch.stack([norm.float() for norm in norms])
+        device = self._norms.device
+        if self._counts not in self._places:
+            whose = torch.repeat_interleave(torch.tensor(self._counts))
+            self._places[self._counts] = whose.to(device)
+            self._had.update(name for name, count in zip(self.groups, self._counts, strict=True) if count)
+            self._lengths, self._nonfinite = self._lengths.to(device), self._nonfinite.to(device)
+        length = self._norms.new_zeros(len(self.groups)).index_add_(0, self._places[self._counts], self._norms)
+        broken = ~torch.isfinite(length)
+        self._lengths = torch.maximum(self._lengths, length.masked_fill(broken, 0.0))
+        self._nonfinite = self._nonfinite | broken
+        self.broken = broken.any()
+
+    @property
+    def latest(self) -> dict[str, Tensor]:
+        """The lengths of the last step's gradients, by part."""
+        if self._norms is None:
+            return {}
+        split = self._norms.split(self._counts)
+        return {name: norms for name, norms in zip(self.groups, split, strict=True) if len(norms)}
 
     def result(self) -> dict[str, str]:
         """By part: ok, zero, none (no gradient ever came) or nonfinite."""
@@ -141,21 +158,30 @@ class GradientProof:
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint keeps of the proof so far."""
+        lengths, nonfinite = self._lengths.cpu(), self._nonfinite.cpu()
+        had = {place: name for place, name in enumerate(self.groups) if name in self._had}
         return {
-            "lengths": {name: length.cpu() for name, length in self.lengths.items()},
-            "nonfinite": {name: broken.cpu() for name, broken in self.nonfinite.items()},
+            "lengths": {name: lengths[place].clone() for place, name in had.items()},
+            "nonfinite": {name: nonfinite[place].clone() for place, name in had.items()},
         }
 
     def load(self, state: dict[str, dict[str, Tensor]]) -> None:
         """Take up a kept proof."""
-        self.lengths, self.nonfinite = dict(state["lengths"]), dict(state["nonfinite"])
+        self._had = set(state["lengths"])
+        self._places.clear()  # what has had a gradient is noted anew
+        for kind, values in (("lengths", self._lengths), ("nonfinite", self._nonfinite)):
+            values.zero_()
+            for place, name in enumerate(self.groups):
+                if name in state[kind]:
+                    values[place] = state[kind][name]
 
     def _verdict(self, name: str) -> str:
-        if name not in self.lengths:
+        place = list(self.groups).index(name)
+        if name not in self._had:
             return "none"
-        if float(self.lengths[name]) > 0:
+        if float(self._lengths[place]) > 0:
             return "ok"
-        return "nonfinite" if bool(self.nonfinite[name]) else "zero"
+        return "nonfinite" if bool(self._nonfinite[place]) else "zero"
 
 
 def merged_proofs(states: Sequence[dict[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:

@@ -10,6 +10,7 @@ Letters: N matrices of one shape, R rows, C columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, cast
 
 import torch
@@ -77,38 +78,53 @@ class Muon(torch.optim.AdamW):
             super().step()
         finally:
             self.param_groups = groups
-        self._orthogonal_steps([group for group in groups if group.get("muon") is not None])
+        skip = None if self.found_inf is None else self.found_inf > 0
+        if skip is not None and skip.device.type == "cpu":  # on the host already: reading it waits for nobody
+            if skip.numpy():
+                return loss
+            skip = None
+        self._orthogonal_steps([group for group in groups if group.get("muon") is not None], skip)
         return loss
 
-    def _orthogonal_steps(self, groups: list[dict[str, Any]]) -> None:
+    def _orthogonal_steps(self, groups: list[dict[str, Any]], skip: Tensor | None) -> None:
         for members in _alike(groups):
-            skip = None if self.found_inf is None else self.found_inf.to(members[0][0].device) > 0
-            taken = 1.0 if skip is None else (~skip).float()
-            ahead = torch.stack([whole(self._looked_ahead(p, g["muon"], skip, taken)).flatten(1) for p, g in members])
-            steps = orthogonal(ahead).mul_(max(1.0, ahead.shape[1] / ahead.shape[2]) ** 0.5)
-            if skip is not None:
-                steps = torch.where(skip, 0.0, steps)
-            for (parameter, group), step in zip(members, steps, strict=True):
-                if decay := group["lr"] * group["weight_decay"]:
-                    parameter.mul_(1 - decay * taken)
-                moved = like(parameter, step.view(parameter.shape).to(parameter.dtype))
-                parameter.sub_(moved, alpha=group["lr"])
+            flag = None if skip is None else skip.to(members[0][0].device)
+            taken = 1.0 if flag is None else (~flag).float()
+            ahead = self._looked_ahead([p for p, _ in members], members[0][1]["muon"], flag, taken)
+            steps = orthogonal(torch.stack([whole(one).flatten(1) for one in ahead]))
+            steps.mul_(max(1.0, steps.shape[1] / steps.shape[2]) ** 0.5)
+            if flag is not None:
+                steps = torch.where(flag, 0.0, steps)
+            pairs = iter(zip(members, steps, strict=True))
+            for _, alike in groupby(pairs, key=lambda pair: id(pair[0][1])):
+                _move(list(alike), taken)
 
     def _looked_ahead(
-        self, parameter: nn.Parameter, momentum: float, skip: Tensor | None, taken: float | Tensor
-    ) -> Tensor:
-        """The momentum after this gradient and, as Nesterov has it, one step further."""
-        state, slope = self.state[parameter], parameter.grad
-        assert slope is not None
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)  # AdamW's own loading wants it
-            state["momentum"] = torch.zeros_like(parameter)
-        state["step"].add_(taken)
-        kept: Tensor = state["momentum"]
-        if skip is not None:
-            slope = torch.where(skip, kept, slope)  # stays what it is
-        kept.lerp_(slope, 1 - momentum)
-        return slope.lerp(kept, momentum)
+        self, parameters: list[nn.Parameter], momentum: float, skip: Tensor | None, taken: float | Tensor
+    ) -> Sequence[Tensor]:
+        """The momenta after these gradients and, as Nesterov has it, one step further."""
+        slopes, kept = [], []
+        for parameter in parameters:
+            state, slope = self.state[parameter], parameter.grad
+            assert slope is not None
+            if not state:
+                state["step"] = torch.zeros((), device=parameter.device)  # AdamW's own loading wants it
+                state["momentum"] = torch.zeros_like(parameter)
+            state["step"].add_(taken)
+            kept.append(state["momentum"])
+            slopes.append(slope if skip is None else torch.where(skip, kept[-1], slope))  # stays what it is
+        torch._foreach_lerp_(kept, slopes, 1 - momentum)
+        return torch._foreach_lerp(slopes, kept, momentum)
+
+
+def _move(members: list[tuple[tuple[nn.Parameter, dict[str, Any]], Tensor]], taken: float | Tensor) -> None:
+    """Decay and step of matrices of one group."""
+    group = members[0][0][1]
+    own: list[Tensor] = [parameter for (parameter, _), _ in members]
+    if decay := group["lr"] * group["weight_decay"]:
+        torch._foreach_mul_(own, 1 - decay * taken)
+    moved = [like(p, step.view(p.shape).to(p.dtype)) for (p, _), step in members]
+    torch._foreach_sub_(own, moved, alpha=group["lr"])
 
 
 def _alike(groups: Iterable[dict[str, Any]]) -> Iterator[list[tuple[nn.Parameter, dict[str, Any]]]]:
@@ -117,7 +133,8 @@ def _alike(groups: Iterable[dict[str, Any]]) -> Iterator[list[tuple[nn.Parameter
     for group in groups:
         for parameter in group["params"]:
             if parameter.grad is not None:
-                found.setdefault((parameter.shape, parameter.device, parameter.dtype), []).append((parameter, group))
+                kind = parameter.shape, parameter.device, parameter.dtype, group["muon"]
+                found.setdefault(kind, []).append((parameter, group))
     for members in found.values():
         count = max(1, TOGETHER // members[0][0].numel())
         for first in range(0, len(members), count):
