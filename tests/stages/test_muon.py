@@ -8,6 +8,7 @@ from torch import nn
 
 from modalign.config.schema import MuonSettings, OptimizerSettings
 from modalign.errors import ModalignError
+from modalign.stages import muon
 from modalign.stages.muon import NARROWEST, Muon, hidden_matrices, orthogonal
 from modalign.stages.optimizer import make_optimizer, make_schedule, skip_step
 
@@ -37,6 +38,25 @@ def test_a_step_moves_every_direction_about_equally_far_and_turns_none(rows, col
     assert float((turned - turned.diagonal().diag()).abs().max()) < 1e-4
     assert 0.6 < float(turned.diagonal().min()) < float(turned.diagonal().max()) < 1.3
     assert float(found.norm()) == pytest.approx(float(turned.norm()), rel=1e-4)
+
+
+def test_small_singular_values_are_brought_up_and_none_runs_away():
+    left, right = (torch.linalg.qr(random(64, 64, seed=n))[0] for n in (1, 2))
+    lengths = torch.logspace(-2.4, 0, 64)
+    lengths /= lengths.norm()  # the smallest is 0.0015 of the whole
+    turned = left.T @ orthogonal((left * lengths @ right.T)[None])[0] @ right
+    above = turned.diagonal()[lengths > 0.0031]
+    assert 0.77 < float(above.min()) < float(above.max()) < 1.23
+    assert float(turned.diagonal().min()) > 0.3
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_matrix_of_one_direction_keeps_its_length_near_one(native, scale, monkeypatch):
+    """Its singular value is the whole norm, at the end of the range where the first polynomial rises steeply."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    matrix = scale * random(128, 1) @ random(1, 256, seed=1)
+    assert 0.75 < float(torch.linalg.matrix_norm(orthogonal(matrix[None])[0], ord=2)) < 1.25
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -80,8 +100,10 @@ def test_its_first_step_is_the_published_one():
     torch.testing.assert_close(matrix.detach(), wanted)
 
 
-def test_torchs_own_muon_takes_the_same_steps():
-    """torch's is in bfloat16 and has no groups of AdamW, no flag for skipped steps, and no shards."""
+def test_torchs_own_muon_takes_the_same_steps(monkeypatch):
+    """torch's is in bfloat16, with the first polynomial that was published in each of five rounds."""
+    monkeypatch.setattr(muon, "ROUNDS", ((3.4445, -4.7750, 2.0315),) * 5)
+    monkeypatch.setattr(muon, "BELOW_ONE", 1.0)
     ours, theirs = given(24, 24), given(24, 24)
     optimizers = (
         make_optimizer({"a": [ours]}, {}, settings(weight_decay=0.1), [ours]),
