@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from modalign.data import tar_bytes
-from modalign.data.cache import DiskCache, MemoryCache
+from modalign.data.cache import DiskCache
 from modalign.data.index import index_folder
 from modalign.data.manifest import _parsed
 from modalign.data.reader import ShardReader
@@ -29,7 +29,7 @@ def stored(split):
     """The same in fsspec's memory, as an object store would hold it."""
     memory = fsspec.filesystem("memory")
     memory.put(str(split), "/bucket/train", recursive=True)
-    tar_bytes._MEMORY.__init__(tar_bytes._MEMORY_BYTES)
+    tar_bytes._MEMORY.__init__(tar_bytes._MEMORY_BYTES, len, newest_stays=True)
     yield "memory://bucket/train"
     memory.rm("/bucket", recursive=True)
 
@@ -233,17 +233,3 @@ def test_a_place_joins_and_names_itself_like_a_path(tmp_path):
     assert (place / "train").parent == place
     assert location(str(tmp_path)) == tmp_path
     assert location(tmp_path) is tmp_path
-
-
-def test_memory_keeps_the_last_pieces_and_no_more():
-    cache, fetched = MemoryCache(100), []
-
-    def get(name):
-        return cache.get(name, lambda: (fetched.append(name), b"x" * 40)[1])
-
-    for name in "abacada":
-        get(name)
-    assert fetched == ["a", "b", "c", "d"]
-    cache.forget("a")
-    get("a")
-    assert fetched[-1] == "a"

@@ -76,18 +76,15 @@ def test_other_items_are_computed_themselves(counted):
     assert not torch.equal(first[0], other[0])
 
 
-def test_the_oldest_go_beyond_the_bound_and_what_is_too_large_is_not_kept(counted):
-    batch = torch.zeros(10, 10)
-    kept = KeptFeatures(2 * batch.nbytes)
-    names = [("image", "digest", "cpu", (n,)) for n in range(3)]
-    for name in names[:2]:
-        kept.put(name, counted.items[:1], batch)
-    assert kept.get(names[0]) is batch
-    kept.put(names[2], counted.items[:1], batch)
-    assert [kept.get(name) is batch for name in names] == [True, False, True]
-    kept.put(names[1], counted.items[:1], torch.zeros(30, 10))
-    assert kept.get(names[1]) is None
-    assert len(kept) == 2
+def test_features_beyond_the_bound_are_computed_again(counted):
+    kept = KeptFeatures(1)
+    runs = []
+    for _ in range(2):
+        before = counted.runs
+        counted.say(kept)
+        runs.append(counted.runs - before)
+    assert len(kept) == 0
+    assert runs[0] == runs[1] > 0
 
 
 def test_a_curriculum_scores_the_same_with_and_without(own_shop):

@@ -7,7 +7,6 @@ import fcntl
 import os
 import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -159,28 +158,3 @@ def _open(path: Path, size: int) -> int | None:
 
 def _fill(content: bytes, file: BinaryIO) -> None:
     file.write(content)
-
-
-class MemoryCache:
-    """The last pieces that were read, at most `max_bytes` of them; for a process without a folder to keep them in."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, name: str, fetch: Callable[[], bytes]) -> bytes:
-        """A piece by name."""
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
-        content = fetch()
-        self._kept[name] = content
-        self._bytes += len(content)
-        while self._bytes > self.max_bytes and len(self._kept) > 1:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
-        return content
-
-    def forget(self, name: str) -> None:
-        """Read a piece anew next time."""
-        self._bytes -= len(self._kept.pop(name, b""))

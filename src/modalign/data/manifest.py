@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +16,13 @@ from pydantic.dataclasses import dataclass
 
 from modalign.data.cache import DiskCache
 from modalign.data.disk import read_bytes, write_atomic
+from modalign.data.memory import MemoryCache
 from modalign.data.remote import RemotePath
 from modalign.errors import ModalignError
 
 MANIFEST_NAME = "manifest.json"
 INDEX_SUFFIX = ".index.json"
+_KEY_BYTES = 80  # a short string and its place in a list
 
 Place = tuple[int, int, int]
 """Where a member lies in its tar: offset in bytes, size in bytes, CRC-32."""
@@ -120,6 +120,11 @@ class SampleTable:
                 place = members.get(extension)
                 self._members[extension][3 * row : 3 * row + 3] = array("q", (-1, 0, 0) if place is None else place)
 
+    @property
+    def nbytes(self) -> int:
+        """About what it takes in memory."""
+        return _KEY_BYTES * len(self.keys) + sum(8 * len(packed) for packed in self._members.values())
+
     def num_members(self) -> dict[str, int]:
         """How many samples have a member of each extension."""
         return {ext: sum(offset >= 0 for offset in packed[::3]) for ext, packed in self._members.items()}
@@ -134,9 +139,8 @@ class SampleTable:
         return found
 
 
-_TABLES: OrderedDict[str, SampleTable] = OrderedDict()
-_TABLES_LOCK = threading.Lock()
-_KEPT_SAMPLES = 1 << 18
+# Each phase opens the earlier ones' shards again: an index that was read is known by its digest.
+_TABLES: MemoryCache[str, SampleTable] = MemoryCache(32 << 20, lambda table: table.nbytes, newest_stays=True)
 
 
 def read_index(folder: Path | RemotePath, entry: ShardEntry, cache: DiskCache | None = None) -> SampleTable:
@@ -150,18 +154,7 @@ def read_index(folder: Path | RemotePath, entry: ShardEntry, cache: DiskCache | 
         if cache is not None:
             cache.forget(entry.index_sha256)
         raise ModalignError(f"{path} is not the file that {MANIFEST_NAME} describes (SHA-256 differs): index again")
-    return _table(entry.index_sha256, data)
-
-
-def _table(digest: str, data: bytes) -> SampleTable:
-    """An index's samples; the last ones that were read are kept, since each phase opens the earlier ones' again."""
-    with _TABLES_LOCK:
-        if (found := _TABLES.pop(digest, None)) is None:
-            found = SampleTable(json.loads(data)["samples"])
-        _TABLES[digest] = found
-        while sum(len(table.keys) for table in _TABLES.values()) > _KEPT_SAMPLES and len(_TABLES) > 1:
-            _TABLES.popitem(last=False)
-    return found
+    return _TABLES.get(entry.index_sha256, lambda: SampleTable(json.loads(data)["samples"]))
 
 
 def _cached_index(path: RemotePath, entry: ShardEntry, cache: DiskCache) -> bytes:

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from modalign.data.cache import DiskCache, MemoryCache
+from modalign.data.cache import DiskCache
 from modalign.data.disk import disk_error
 from modalign.data.manifest import Place, ShardEntry
+from modalign.data.memory import MemoryCache
 from modalign.data.remote import RemotePath
 from modalign.errors import BadSample, ModalignError
 
@@ -19,7 +20,7 @@ except ImportError:
     from zlib import crc32
 
 _MEMORY_BYTES = 256 << 20
-_MEMORY = MemoryCache(_MEMORY_BYTES)
+_MEMORY: MemoryCache[str, bytes] = MemoryCache(_MEMORY_BYTES, len, newest_stays=True)
 
 
 class TarBytes(Protocol):

@@ -181,13 +181,20 @@ def _mme(make: Maker, items: Sequence[Answered]) -> Score:
 
 
 def _spread(pairs: Sequence[Sequence[float]]) -> tuple[float, float]:
-    counts = [(sum(pair), len(pair), float(all(pair))) for pair in pairs]
-    return bootstrap(counts, lambda drawn: _MME_FULL * (drawn[:, 0] / drawn[:, 1] + drawn[:, 2] / len(pairs)))
+    return bootstrap(_counts(pairs), _points_of)
 
 
 def _points(pairs: Sequence[Sequence[float]]) -> float:
-    flat = [hit for pair in pairs for hit in pair]
-    return _MME_FULL * (float(np.mean(flat)) + float(np.mean([all(pair) for pair in pairs])))
+    return float(_points_of(_counts(pairs).sum(axis=0, keepdims=True))[0])
+
+
+def _counts(pairs: Sequence[Sequence[float]]) -> np.ndarray:
+    """Of each picture the answers that are right, how many there are, whether all are right, and one."""
+    return np.array([(sum(pair), len(pair), all(pair), 1) for pair in pairs], dtype=np.float64)
+
+
+def _points_of(sums: np.ndarray) -> np.ndarray:
+    return _MME_FULL * (sums[:, 0] / sums[:, 1] + sums[:, 2] / sums[:, 3])
 
 
 def _units(benchmark: Benchmark, items: Sequence[Answered]) -> list[list[int]]:

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from modalign.data.memory import MemoryCache
 from modalign.evaluation.items import Item
 from modalign.models.aligned import AlignedModel
 from modalign.models.freezing import frozen_digest
 from modalign.stages.frozen_path import path_parts
 from modalign.types import DECODED, FEATURES, MediaBatch
 
+# Modality, digest of the weights on the way, device, and the items, known by their place in memory.
 _Name = tuple[str, str, str, tuple[int, ...]]
 
 
-class KeptFeatures:
-    """Features by modality, digest of the weights that made them, device, and items; the oldest go beyond `max_bytes`.
-
-    They are kept by whole batches, since their last bits may hang on how many media are computed together.
-    """
+class KeptFeatures(MemoryCache[_Name, tuple[tuple[Item, ...], Tensor]]):
+    """Features beside the items of which they are, by whole batches, since their last bits may hang on how many media
+    are computed together."""
 
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        # Items are kept with what was made of them: they are known by their place in memory.
-        self._kept: OrderedDict[_Name, tuple[tuple[Item, ...], Tensor]] = OrderedDict()
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, name: _Name) -> Tensor | None:
-        """What is kept under a name, which counts as used now."""
-        if name not in self._kept:
-            return None
-        self._kept.move_to_end(name)
-        return self._kept[name][1]
-
-    def put(self, name: _Name, items: Sequence[Item], features: Tensor) -> None:
-        """Keep a batch's features, unless they alone are more than the bound."""
-        if features.nbytes > self.max_bytes:
-            return
-        self._kept[name] = tuple(items), features
-        self._bytes += features.nbytes
-        while self._bytes > self.max_bytes:
-            _, (_, oldest) = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes
+        super().__init__(max_bytes, lambda entry: entry[1].nbytes)
 
 
 @dataclass(slots=True)
@@ -65,10 +41,7 @@ class ItemFeatures:
     def _features(self, items: Sequence[Item], modality: str, media: MediaBatch) -> MediaBatch:
         device = media.values.device
         name = (modality, self._digest(modality), str(device), tuple(map(id, items)))
-        found = self.kept.get(name)
-        if found is None:
-            found = self.model.features(modality, media).values
-            self.kept.put(name, items, found.cpu())
+        _, found = self.kept.get(name, lambda: (tuple(items), self.model.features(modality, media).values.cpu()))
         return MediaBatch(found.to(device), media.variants, reached=FEATURES)
 
     def _digest(self, modality: str) -> str:
