@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,29 @@ def run(arguments: Sequence[str]) -> int:
     print_runs(settings, book, specs, folders)
     if options.runs or not (open_runs or options.json):
         return 0
-    prepare_environment()
-    from modalign.cli.plan_tables import print_plan
-    from modalign.stages.forecast.plan import make_plan
+    with nothing_collected():
+        prepare_environment()
+        from modalign.cli.plan_tables import print_plan
+        from modalign.stages.forecast.plan import make_plan
 
-    plan = make_plan(settings, book, open_runs, {key: folder.path for key, folder in folders.items()})
-    print_plan(plan)
+        plan = make_plan(settings, book, open_runs, {key: folder.path for key, folder in folders.items()})
+        print_plan(plan)
     if options.json is not None:
         write_json(options.json, plan.to_dict())
     return 0
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Within it no garbage is collected: many small objects are made, hardly any in circles, and looking for those
+    takes a fifth of a plan's time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _parser() -> VerbParser:

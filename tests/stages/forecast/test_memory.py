@@ -7,7 +7,7 @@ from torch import nn
 from modalign.config.schema import MuonSettings, OptimizerSettings
 from modalign.models.freezing import FreezePlan
 from modalign.models.language_model import load_language_model
-from modalign.stages.forecast.memory import Engine, optimizer_bytes, part_memory, peak_memory
+from modalign.stages.forecast.memory import Engine, exchanged, optimizer_bytes, part_memory, peak_memory
 from modalign.stages.forecast.slice_cost import SliceCost
 
 PLAN = FreezePlan(("projectors.upm.ports.a",), ("llm",))
@@ -57,15 +57,16 @@ def test_orthogonal_steps_keep_one_moment_of_each_number(model):
 def test_gradients_of_the_step_before_live_until_the_loss_is_there(model):
     parts = part_memory(model, PLAN, Engine(), {})
     fixed = 160400
-    assert peak_memory(model, parts, COST, Engine()).peak == fixed + 400 + COST.forward_peak
+    assert peak_memory(0, parts, COST, Engine()).peak == fixed + 400 + COST.forward_peak
     # Of several slices in a step the later ones find gradients of the earlier ones.
-    assert peak_memory(model, parts, COST, Engine(accumulates=True)).peak == fixed + 400 + COST.activations_peak
+    assert exchanged(model, Engine()) == 0
+    assert peak_memory(0, parts, COST, Engine(accumulates=True)).peak == fixed + 400 + COST.activations_peak
 
 
 def test_data_parallel_replicates_everything_and_adds_buckets_of_gradients(model):
     one, many = Engine(), Engine("ddp", 4)
     assert part_memory(model, PLAN, one, {}) == part_memory(model, PLAN, many, {})
-    memory = peak_memory(model, part_memory(model, PLAN, many, {}), COST, many)
+    memory = peak_memory(exchanged(model, many), part_memory(model, PLAN, many, {}), COST, many)
     assert memory.exchange == 400
 
 
@@ -73,7 +74,7 @@ def test_sharding_divides_weights_gradients_and_state_but_not_activations(model)
     engine = Engine("fsdp2", 4)
     parts = part_memory(model, PLAN, engine, {"projectors.upm.ports.a": 800})
     assert [(p.weights, p.gradients, p.optimizer) for p in parts] == [(40000, 0, 0), (100, 100, 200)]
-    memory = peak_memory(model, parts, COST, engine)
+    memory = peak_memory(exchanged(model, engine), parts, COST, engine)
     # Two of the four layers are whole at a time, and what lies in no layer always is.
     assert memory.exchange == 2 * 40000 + 400
     assert memory.activations == COST.activations_peak

@@ -48,7 +48,7 @@ def measured(model, once=False, recompute=False, x=None):
     x = torch.zeros(ROWS, WIDTH) if x is None else x
     with meter, meter.watch(model):
         if once:
-            with repeats_once(model, meter, {}, recompute):
+            with repeats_once(repeated_layers(model), meter, {}, recompute):
                 meter.backward(model(x))
         else:
             meter.backward(model(x))
@@ -136,9 +136,9 @@ def test_tensors_without_content_cost_what_real_ones_cost():
 
 def test_layers_that_differ_are_not_taken_for_each_other():
     model = nn.ModuleDict({"llm": nn.ModuleList([Layer(), Layer(), nn.Sequential(nn.Linear(4, 4), nn.ReLU())])})
-    assert [name for name, _ in repeated_layers(model)] == ["llm.0", "llm.1"]
+    assert [layer.name for layer in repeated_layers(model)] == ["llm.0", "llm.1"]
     model["llm"][1].requires_grad_(False)
-    assert list(repeated_layers(model)) == []
+    assert repeated_layers(model) == []
 
 
 def test_the_model_is_as_before_when_the_counting_is_over():

@@ -18,8 +18,17 @@ from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.models.freezing import FreezableModule, FreezePlan, keep_in_float32
 from modalign.runs.checkpoint import MAX_FILE_BYTES
-from modalign.stages.forecast.memory import Engine, Memory, PartMemory, optimizer_bytes, part_memory, peak_memory
+from modalign.stages.forecast.memory import (
+    Engine,
+    Memory,
+    PartMemory,
+    exchanged,
+    optimizer_bytes,
+    part_memory,
+    peak_memory,
+)  # fmt: skip
 from modalign.stages.forecast.repeats import Memory as Measured
+from modalign.stages.forecast.repeats import RepeatedLayer, repeated_layers
 from modalign.stages.forecast.shadow import as_shapes, build_shadow
 from modalign.stages.forecast.slice_cost import SliceCost, Tokens, slice_cost
 from modalign.stages.forecast.slices import Slice, Slices
@@ -114,7 +123,6 @@ class _Phase:
             keep_in_float32(self.model)
         self.model.train()
         self.slices = Slices(owner.sources, self.tokenizer, owner.engine.world_size)
-        self._runs = False
 
     def cost(self, slice_: Slice, recompute: bool) -> SliceCost:
         """A slice's cost in this phase, or that of an equal slice of an equal model."""
@@ -129,18 +137,22 @@ class _Phase:
             [part for part in self.plan.trains if part.rpartition(".")[2] not in others],
         ])  # fmt: skip
         if key not in _COSTS:
-            model = self.shapes()
-            layers = _LAYERS.setdefault(sizes, {})
+            model, layers = self.shapes
+            measured = _LAYERS.setdefault(sizes, {})
             precision = settings.trainer.precision
-            _COSTS[key] = slice_cost(model, self.objective, slice_, layers, precision, recompute)
+            _COSTS[key] = slice_cost(model, self.objective, slice_, layers, measured, precision, recompute)
         return replace(_COSTS[key], words=slice_.words)
 
-    def shapes(self) -> FreezableModule:
-        """The model with shapes that can run, put in when they are first needed."""
-        if not self._runs:
-            as_shapes(self.model, self.owner.settings.trainer.precision)
-            self._runs = True
-        return self.model
+    @cached_property
+    def shapes(self) -> tuple[FreezableModule, list[RepeatedLayer]]:
+        """The model with shapes that can run, put in when they are first needed, and its layers that are alike."""
+        as_shapes(self.model, self.owner.settings.trainer.precision)
+        return self.model, repeated_layers(self.model)
+
+    @cached_property
+    def exchange(self) -> int:
+        """Bytes that the engine needs beside what a process holds of its own."""
+        return exchanged(self.model, self.engine)
 
     @cached_property
     def objective(self) -> Any:
@@ -187,7 +199,7 @@ class _Phase:
         return self.cost(self.slices.longest(name, self.stage), self.engine.recompute)
 
     def _memory(self, parts: list[PartMemory], cost: SliceCost) -> Memory:
-        return peak_memory(self.model, parts, cost, self.engine)
+        return peak_memory(self.exchange, parts, cost, self.engine)
 
     def _flops(self, counts: Mapping[str, int], costs: Mapping[str, SliceCost]) -> dict[str, dict[str, float]]:
         flops: dict[str, dict[str, float]] = {}

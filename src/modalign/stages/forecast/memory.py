@@ -136,13 +136,13 @@ def _as_one(tensors: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(torch.empty(1, sum(t.numel() for t in tensors), dtype=tensors[0].dtype, device="meta"))
 
 
-def peak_memory(model: nn.Module, parts: Sequence[PartMemory], cost: SliceCost, engine: Engine) -> Memory:
+def peak_memory(exchange: int, parts: Sequence[PartMemory], cost: SliceCost, engine: Engine) -> Memory:
     """The highest sum over forward and backward; the optimizer's step needs no more than they leave.
 
-    Gradients of the step before live until the loss is there; where several slices make a step, through them all.
+    `exchange`: what `exchanged` says. Gradients of the step before live until the loss is there; where several slices
+    make a step, through them all.
     """
     weights, gradients, optimizer = (sum(getattr(p, k) for p in parts) for k in ("weights", "gradients", "optimizer"))
-    exchange = exchanged(model, engine)
     if engine.accumulates or engine.name == SHARDED:
         working = gradients + cost.activations_peak
     else:
@@ -158,7 +158,7 @@ def exchanged(model: nn.Module, engine: Engine) -> int:
         return 0
     if engine.name == DATA_PARALLEL:
         return trained
-    layers = [layer for _, layer in repeated_layers(model)]
+    layers = [layer.module for layer in repeated_layers(model)]
     inside = {id(p) for layer in layers for p in layer.parameters()}
     around = sum(p.nbytes for p in model.parameters() if id(p) not in inside)
     largest = max((sum(p.nbytes for p in layer.parameters()) for layer in layers), default=0)

@@ -7,7 +7,7 @@ many bytes as the layer would; with `recompute` those of a layer under activatio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,30 +52,36 @@ class LayerCost:
 Memory = MutableMapping[Any, LayerCost]
 
 
-@contextmanager
-def repeats_once(model: nn.Module, meter: Meter, memory: Memory, recompute: bool = False) -> Iterator[None]:
-    """Within it, equal layers of a list are measured once; `memory` keeps what was measured, by layer and shapes."""
-    layers = dict(repeated_layers(model))
-    for name, layer in layers.items():
-        layer.forward = _StandIn(layer, name, meter, memory, recompute)
-    try:
-        yield
-    finally:
-        for layer in layers.values():
-            del layer.forward
+@dataclass(frozen=True, slots=True)
+class RepeatedLayer:
+    """One of several equal layers; `kind` is the same for all that cost the same, `weights` are those that train."""
+
+    name: str
+    module: nn.Module
+    kind: tuple[Any, ...]
+    weights: tuple[nn.Parameter, ...]
 
 
-def repeated_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The innermost layers that follow each other in a list and are made alike, by name."""
-    found: dict[str, nn.Module] = {}
+def repeated_layers(model: nn.Module) -> list[RepeatedLayer]:
+    """The innermost layers that follow each other in a list and are made alike."""
+    found: dict[str, tuple[nn.Module, tuple[Any, ...]]] = {}
     for name, module in model.named_modules():
         if isinstance(module, (nn.ModuleList, nn.Sequential)):
             children = [(child_name, child) for child_name, child in module.named_children() if any(child.children())]
             shapes = [_shapes(child) for _, child in children]
-            found |= {f"{name}.{n}": c for (n, c), own in zip(children, shapes, strict=True) if shapes.count(own) > 1}
-    for name, layer in found.items():
-        if not any(other.startswith(name + ".") for other in found):
-            yield name, layer
+            for (child_name, child), own in zip(children, shapes, strict=True):
+                if shapes.count(own) > 1:
+                    found[f"{name}.{child_name}"] = child, own
+    outer = {name.rpartition(".")[0] for name in found}
+    return [
+        # Layers of one list are alike whatever their number; those of another list may differ in what no shape shows.
+        RepeatedLayer(
+            name, layer, (part_of(name).rstrip("0123456789"), own),
+            tuple(weight for weight in layer.parameters() if weight.requires_grad),
+        )
+        for name, (layer, own) in found.items()
+        if not any(inside == name or inside.startswith(name + ".") for inside in outer)
+    ]  # fmt: skip
 
 
 def _shapes(layer: nn.Module) -> tuple[Any, ...]:
@@ -83,26 +89,38 @@ def _shapes(layer: nn.Module) -> tuple[Any, ...]:
     return type(layer), layer.training, weights
 
 
+@contextmanager
+def repeats_once(
+    layers: Iterable[RepeatedLayer], meter: Meter, memory: Memory, recompute: bool = False
+) -> Iterator[None]:
+    """Within it, equal layers of a list are measured once; `memory` keeps what was measured, by layer and shapes."""
+    layers = list(layers)
+    for layer in layers:
+        layer.module.forward = _StandIn(layer, meter, memory, recompute)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.module.forward
+
+
 class _StandIn:
     """Takes the place of a layer's `forward`."""
 
-    def __init__(self, layer: nn.Module, name: str, meter: Meter, memory: Memory, recompute: bool) -> None:
+    def __init__(self, layer: RepeatedLayer, meter: Meter, memory: Memory, recompute: bool) -> None:
         self.layer, self.meter, self.memory, self.recompute = layer, meter, memory, recompute
-        self.run = layer.forward
-        # Layers of one list are alike whatever their number; those of another list may differ in what no shape shows.
-        self.kind = (part_of(name).rstrip("0123456789"), _shapes(layer))
+        self.run = layer.module.forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, spec = tree_flatten((args, kwargs))
-        key = (self.kind, spec, tuple(_described(leaf) for leaf in leaves), torch.is_grad_enabled(), _precision())
+        key = (self.layer.kind, spec, tuple(_described(leaf) for leaf in leaves), torch.is_grad_enabled(), _precision())
         if key not in self.memory:
             self.memory[key] = self._measure(leaves, spec)
         cost = self.memory[key]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-        weights = [weight for weight in self.layer.parameters() if weight.requires_grad]
         self.meter.charge(self.meter.owner, FORWARD, cost.forward_flops)
         self.meter.tape.touch(self.meter.owner, cost.forward_peak)
-        made = iter(_Node.apply(self.meter, cost, self.recompute, len(tensors), *tensors, *weights))
+        made = iter(_Node.apply(self.meter, cost, self.recompute, len(tensors), *tensors, *self.layer.weights))
         return tree_unflatten([next(made) if isinstance(out, _Output) else out for out in cost.outputs], cost.spec)
 
     def _measure(self, leaves: list[Any], spec: TreeSpec) -> LayerCost:
@@ -116,7 +134,7 @@ class _StandIn:
             kept.add(storage_of(tensor)._cdata)
             return tensor.detach()
 
-        weights = [weight for weight in self.layer.parameters() if weight.requires_grad]
+        weights = self.layer.weights
         gradients = [weight.grad for weight in weights]
         with self.meter.apart() as tape:
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from modalign.models.freezing import FreezableModule
 from modalign.models.tokenizers import points
 from modalign.stages.forecast.meter import FORWARD, Meter
-from modalign.stages.forecast.repeats import Memory, repeats_once
+from modalign.stages.forecast.repeats import Memory, RepeatedLayer, repeats_once
 from modalign.stages.forecast.shadow import shape_like
 from modalign.stages.forecast.shapes import storage_of
 from modalign.stages.forecast.slices import Slice, text_tokens, without_content
@@ -64,11 +64,12 @@ def slice_cost(
     model: FreezableModule,
     objective: tuple[Term, ...],
     slice_: Slice,
+    layers: Sequence[RepeatedLayer],
     memory: Memory,
     precision: str = "32-true",
     recompute: bool = False,
 ) -> SliceCost:
-    """Run `objective` on a slice with a model of shapes; `recompute`: its layers are checkpointed."""
+    """Run `objective` on a slice with a model of shapes, whose repeated `layers` may be checkpointed (`recompute`)."""
     batch = without_content(slice_.batch, lambda values: shape_like(values, precision))
     meter = Meter()
     with ExitStack() as within:
@@ -78,7 +79,7 @@ def slice_cost(
         tokens = within.enter_context(watching_tokens(model, list(batch.media)))
         within.enter_context(meter)
         within.enter_context(meter.watch(model))
-        within.enter_context(repeats_once(model, meter, memory, recompute))
+        within.enter_context(repeats_once(layers, meter, memory, recompute))
         for items in batch.media.values():
             meter.tape.add(BATCH, storage_of(items.values).nbytes())
         with torch.autocast("cpu", dtype=MIXED.get(precision, torch.bfloat16), enabled=precision in MIXED):
