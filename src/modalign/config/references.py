@@ -12,7 +12,7 @@ from modalign.config.meaning import ADAPTER_SETTING, ADAPTERS
 from modalign.config.places import conf_folder
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings, Settings, StageSettings
-from modalign.data.sources.guard import TRAINING
+from modalign.data.guard import TRAINING
 from modalign.errors import ModalignError, unknown_name
 
 NOWHERE = "none"  # a modality whose own parts start from no other's

@@ -8,14 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from modalign.errors import ModalignError, unknown_name
 from modalign.world.scene import SENSORS
 from modalign.world.splits import SPLITS
+
+if TYPE_CHECKING:  # what checks a command line does not wait for numpy
+    import numpy as np
 
 # Raised by whoever changes what a seed renders to: worlds on disk are then made again instead of silently reused.
 FORMAT = 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 SHAPES = ("ball", "cube", "cone", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white")

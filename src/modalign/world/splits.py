@@ -6,10 +6,12 @@ import hashlib
 import itertools
 from collections.abc import Mapping
 from functools import lru_cache
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from modalign.world.scene import ATTRIBUTES, Scene, draw_scene
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPLITS = ("train", "val", "test", "test_unseen")
 UNSEEN = "test_unseen"

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from modalign.data.sources.guard import check_published_split, evaluation_word
+from modalign.data.guard import check_published_split, evaluation_word
 from modalign.data.sources.items import Dropped
 from modalign.data.sources.rows import RowReader, make_rows, read_plain_pickle
 from modalign.errors import ModalignError

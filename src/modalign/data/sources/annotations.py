@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modalign.data.guard import check_published_split
 from modalign.data.order import derive_seed
-from modalign.data.sources.guard import check_published_split
 from modalign.data.sources.items import Dropped, Members, Unit, clean_key
 from modalign.data.sources.media import Medium, make_medium
 from modalign.data.sources.patterns import fill_text, names_in
