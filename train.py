@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modalign.cli.arguments import TrainArguments
-from modalign.cli.environment import prepare_environment
+from modalign.cli.environment import nothing_collected, prepare_environment
 from modalign.cli.terminal import exit_with, say, warn
 from modalign.errors import ModalignError
 from modalign.runs.slurm import Stop, stoppable
@@ -31,15 +31,16 @@ def main(arguments: Sequence[str]) -> int:
 
 def train(parsed: TrainArguments, arguments: Sequence[str], stop: Stop) -> int:
     """Check everything, answer for runs that are finished, and make the others."""
-    from modalign.config.compose import compose_settings
-    from modalign.config.permissions import check_permissions
-    from modalign.config.recipes import RecipeBook
-    from modalign.config.specs import Planner
+    with nothing_collected():
+        from modalign.config.compose import compose_settings
+        from modalign.config.permissions import check_permissions
+        from modalign.config.recipes import RecipeBook
+        from modalign.config.specs import Planner
 
-    settings, plain = compose_settings(parsed.overrides, parsed.config_dir)
-    stop.requeue = settings.trainer.requeue
-    book = RecipeBook(settings)
-    specs = Planner(settings, book).plan()
+        settings, plain = compose_settings(parsed.overrides, parsed.config_dir)
+        stop.requeue = settings.trainer.requeue
+        book = RecipeBook(settings)
+        specs = Planner(settings, book).plan()
 
     from modalign.cli.launcher import own_command, started
     from modalign.config.places import shipped_runs

@@ -1,11 +1,12 @@
 """How threads wait is settled before torch is imported: by the user, else by whether anything else computes."""
 
+import gc
 import os
 
 import pytest
 
 from modalign.cli import environment
-from modalign.cli.environment import SPINS, machine_is_busy, prepare_environment
+from modalign.cli.environment import SPINS, machine_is_busy, nothing_collected, prepare_environment
 
 
 @pytest.fixture
@@ -53,3 +54,17 @@ def test_a_machine_is_busy_where_its_cores_go_on_computing(computed, busy, tmp_p
 
 def test_a_machine_that_does_not_tell_is_taken_for_busy(tmp_path):
     assert machine_is_busy(tmp_path / "stat")
+
+
+def test_garbage_is_collected_again_afterwards_whatever_happened():
+    with pytest.raises(KeyError), nothing_collected():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with nothing_collected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

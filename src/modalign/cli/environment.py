@@ -1,9 +1,12 @@
-"""Settings of libraries that only work before torch is imported."""
+"""Settings of libraries that only work before torch is imported, and of Python while little is to be collected."""
 
 from __future__ import annotations
 
+import gc
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Rounds that a thread spins for its next piece of work before it sleeps: some tenths of a millisecond.
@@ -25,6 +28,19 @@ def prepare_environment() -> None:
         os.environ["GOMP_SPINCOUNT"] = str(0 if machine_is_busy() else SPINS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of slices in which every part is used
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Within it no garbage is collected: imports, settings and plans make many small objects, hardly any in circles,
+    and looking for those takes a tenth to a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def machine_is_busy(statistics: Path = Path("/proc/stat")) -> bool:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modalign.cli.environment import prepare_environment
+from modalign.cli.environment import nothing_collected, prepare_environment
 from modalign.cli.parser import VerbParser, read_settings, settings_only
 from modalign.cli.terminal import count, print_table, say
 from modalign.config.places import shipped_runs
@@ -53,19 +51,6 @@ def run(arguments: Sequence[str]) -> int:
     if options.json is not None:
         write_json(options.json, plan.to_dict())
     return 0
-
-
-@contextmanager
-def nothing_collected() -> Iterator[None]:
-    """Within it no garbage is collected: many small objects are made, hardly any in circles, and looking for those
-    takes a fifth of a plan's time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _parser() -> VerbParser:
