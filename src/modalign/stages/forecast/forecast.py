@@ -26,7 +26,7 @@ from modalign.stages.forecast.memory import (
     optimizer_bytes,
     part_memory,
     peak_memory,
-)  # fmt: skip
+)
 from modalign.stages.forecast.repeats import Memory as Measured
 from modalign.stages.forecast.repeats import RepeatedLayer, repeated_layers
 from modalign.stages.forecast.shadow import as_shapes, build_shadow
