@@ -44,6 +44,7 @@ REFUSED = {
     "stages.instruct.train=[lm]": "unknown part 'lm' in stages.instruct.train",
     "+stages.align.optimizer.scale.tokenizer=2": "did you mean 'tokenizers'?",
     "modalities.audio.encoder=clop": "unknown encoder 'clop' in modalities.audio.encoder: did you mean 'clip'?",
+    "modalities.image.tokenizer.start=encodr": "unknown start 'encodr' in modalities.image.tokenizer.start",
     "modalities.audio.projector=upn": "did you mean 'upm'?",
     "modalities.audio.start.from=imagee": "did you mean 'image'?",
     "modalities.audio.tokenizer._target_=os.system": "is outside the allowed packages",

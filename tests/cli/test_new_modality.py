@@ -68,6 +68,9 @@ def test_a_sample_becomes_a_yaml_that_composes_and_gives_a_sensible_number_of_to
     assert made["encoder"] == "clip"
     assert made["positions"]["learned"]
     assert made["recipes"] == []
+    fitted = kind == "vector"  # few samples of many values are learned by heart otherwise
+    assert made["tokenizer"].get("start") == ("captions" if fitted else "encoder" if kind == "image" else None)
+    assert made.get("tokenizer_rate_scale", 1.0) == (0.1 if fitted else 1.0)
 
 
 @pytest.mark.parametrize("length", [8, 9, 20, 33, 50, 64, 100, 151, 400, 1000, 3999])

@@ -11,7 +11,7 @@ from modalign.config.build import ALLOWED
 from modalign.config.meaning import ADAPTER_SETTING, ADAPTERS
 from modalign.config.places import conf_folder
 from modalign.config.recipes import RecipeBook
-from modalign.config.schema import ModalitySettings, Settings, StageSettings
+from modalign.config.schema import FROM_CAPTIONS, FROM_ENCODER, ModalitySettings, Settings, StageSettings
 from modalign.data.guard import TRAINING
 from modalign.errors import ModalignError, unknown_name
 
@@ -83,6 +83,8 @@ def _check_modality(settings: Settings, name: str, modality: ModalitySettings) -
     _known("modality", modality.start.source, [*settings.modalities, NOWHERE], f"{where}.start.from")
     built = [m.tokenizer["part"] for m in settings.modalities.values() if "_target_" in m.tokenizer]
     _known("tokenizer part", modality.tokenizer["part"], built, f"{where}.tokenizer.part")
+    if (start := modality.tokenizer.get("start")) is not None:
+        _known("start", str(start), (FROM_ENCODER, FROM_CAPTIONS), f"{where}.tokenizer.start (null: at random)")
 
 
 def _check_recipes(settings: Settings, book: RecipeBook) -> None:

@@ -35,6 +35,10 @@ class PositionSettings(Strict):
     frame_gain: Share = 0.0
 
 
+# What a modality's tokenizer may start from: the encoder's patches, or a regression onto its own captions.
+FROM_ENCODER, FROM_CAPTIONS = "encoder", "captions"
+
+
 class ModalitySettings(Strict):
     """One modality, declared whole: from the file's bytes to the projector it uses."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from modalign.config.build import build
 from modalign.config.meaning import ADAPTER_SETTING
-from modalign.config.schema import ModalitySettings, Settings
+from modalign.config.schema import FROM_CAPTIONS, FROM_ENCODER, ModalitySettings, Settings
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.aligned import AlignedModel
 from modalign.models.aligned import Path as ModalityPath
+from modalign.models.caption_start import Example, MapFromCaptions
 from modalign.models.contrast import ContrastiveModel
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.positions import Positions
@@ -117,22 +119,39 @@ def build_contrastive(
 
 
 def start(
-    model: nn.Module, settings: Settings, new: Sequence[str], parent: Mapping[str, Tensor], seed: int
+    model: nn.Module,
+    settings: Settings,
+    new: Sequence[str],
+    parent: Mapping[str, Tensor],
+    examples: Callable[[str], Sequence[Example]],
 ) -> list[Copied]:
-    """Give the model its parent's tensors and apply the start values that the configuration declares."""
-    return start_from_parent(model, parent, _rules(model, settings, new, parent, seed))
+    """Give the model its parent's tensors and apply the start values that the configuration declares.
+
+    `examples` gives a modality's training samples, where its tokenizer starts from their captions.
+    """
+    return start_from_parent(model, parent, _rules(model, settings, new, parent, examples))
 
 
 def _rules(
-    model: nn.Module, settings: Settings, new: Sequence[str], parent: Mapping[str, Tensor], seed: int
+    model: nn.Module,
+    settings: Settings,
+    new: Sequence[str],
+    parent: Mapping[str, Tensor],
+    examples: Callable[[str], Sequence[Example]],
 ) -> list[Rule]:
+    seed = settings.seed
     rules: list[Rule] = []
     for modality in new:
-        tokenizer = settings.modalities[modality].tokenizer
-        part, encoder = tokenizer["part"], settings.modalities[modality].encoder
-        inherited = any(name.startswith(f"tokenizers.{part}.") for name in parent)
-        rule = PatchFromEncoder(part, str(encoder))
-        if tokenizer.get("start") == "encoder" and not inherited and rule not in rules:
+        declared = settings.modalities[modality]
+        part, begins = declared.tokenizer["part"], declared.tokenizer.get("start")
+        if any(name.startswith(f"tokenizers.{part}.") for name in parent):
+            continue
+        rule: Rule | None = None
+        if begins == FROM_ENCODER:
+            rule = PatchFromEncoder(part, str(declared.encoder))
+        elif begins == FROM_CAPTIONS:
+            rule = MapFromCaptions(part, partial(examples, modality), seed)
+        if rule is not None and rule not in rules:
             rules.append(rule)
     for name, projector in getattr(model, "projectors", {}).items():
         count = getattr(projector, "num_experts", 0)

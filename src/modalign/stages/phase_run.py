@@ -19,6 +19,7 @@ from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.evaluation.scores import Score
+from modalign.models.caption_start import Example
 from modalign.models.freezing import FreezePlan, frozen_digest
 from modalign.models.parts import count_parameters
 from modalign.models.shards import gathered
@@ -34,6 +35,7 @@ from modalign.runs.sealed import newest_valid
 from modalign.runs.timing import Sections
 from modalign.stages.assemble import build_contrastive, build_model, find_text_tokenizer, start
 from modalign.stages.base import StageModule
+from modalign.stages.captioned import captioned
 from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine, computes_on_gpu, machine_state
 from modalign.stages.feature_cache import feature_cache, kept_choice
@@ -179,8 +181,11 @@ class PhaseRun:
             inherited_llm = {k: v for k, v in inherited.items() if k.startswith("llm.")}
             model.load_state_dict(inherited_llm, strict=False)
             model.match_scale()
-        copied = start(model, settings, spec.new, inherited, settings.seed) if inherited else []
-        return model, copied
+        return model, start(model, settings, spec.new, inherited, self._examples)
+
+    def _examples(self, modality: str) -> list[Example]:
+        """The phase's training samples of one modality alone that have a caption, as they are before augmentation."""
+        return captioned(self.sources, self.spec.recipes, modality)
 
     def _vocabulary(self) -> None:
         folder = self.folder.path / "tokenizer"

@@ -11,6 +11,7 @@ import numpy as np
 
 from modalign.cli.drafts.host import Host
 from modalign.cli.drafts.sample import SampleFile
+from modalign.config.schema import FROM_CAPTIONS
 from modalign.errors import ModalignError
 
 TOKENS = 32  # aimed at; a language model's context and a projector's attention pay for each
@@ -115,10 +116,13 @@ def _vector(sample: SampleFile, name: str, host: Host) -> Draft:
     return Draft(
         {"_target_": "modalign.data.decoders.vectors.VectorDecoder", "mean": mean, "std": std},
         {"part": name, "_target_": "modalign.models.tokenizers.vector.VectorTokenizer", "width": host.width,
-         "num_tokens": FEWEST_TOKENS, "sizes": {"default": len(values)}},
+         "num_tokens": FEWEST_TOKENS, "sizes": {"default": len(values)}, "start": FROM_CAPTIONS},
         display={"kind": "vector"},
         comments={"mean": _ONE_SAMPLE},
-        tokenizer_comments={"sizes": "one length a variant, such as {one: 320, two: 384}, where they differ"},
+        tokenizer_comments={
+            "sizes": "one length a variant, such as {one: 320, two: 384}, where they differ",
+            "start": "a ridge regression onto the captions; null: random",
+        },
     )  # fmt: skip
 
 

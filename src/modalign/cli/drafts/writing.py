@@ -13,7 +13,7 @@ from modalign.cli.drafts.host import Host
 from modalign.cli.drafts.kinds import FEWEST_TOKENS, MOST_TOKENS, Draft
 from modalign.cli.drafts.sample import SampleFile
 from modalign.config.build import build
-from modalign.config.schema import ModalitySettings
+from modalign.config.schema import FROM_CAPTIONS, ModalitySettings
 from modalign.errors import ModalignError
 
 _COMMENT_COLUMN = 34
@@ -33,6 +33,8 @@ def yaml_text(name: str, title: str, sample: SampleFile, host: Host, draft: Draf
     lines += ["prompts:", f"  - {_flow(prompt)}"]
     lines.append(f"start: {{from: {host.start}}}")
     lines.append(_noted(f"learning_rate_scale: {host.rate_scale:g}", "of its own parts, in the phase that adds it"))
+    if draft.tokenizer.get("start") == FROM_CAPTIONS:
+        lines.append(_noted("tokenizer_rate_scale: 0.1", "its start is fitted; larger steps learn samples by heart"))
     missing = "" if recipes else "name its recipe here: without one it sits out"
     lines.append(_noted(f"recipes: {_flow(recipes)}", missing))
     lines.append(f"display: {_flow(draft.display)}")

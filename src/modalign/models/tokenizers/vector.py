@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -31,7 +32,7 @@ class VectorTokenizer(nn.Module):
     ) -> Float[Tensor, "N 1 L D"]:
         """Vectors [N, V] (or [N, 1, V]), zero-padded to a common V, to tokens; no variant named means `default`."""
         vectors = values.flatten(1)
-        names = [self._known(v) for v in variants] if variants else [self._known(None)] * len(vectors)
+        names = [self.variant(v) for v in variants] if variants else [self.variant(None)] * len(vectors)
         if len(names) != len(vectors):
             raise ModalignError(f"VectorTokenizer got {len(vectors)} vectors but {len(names)} variants")
         rows, pieces = [], []
@@ -42,7 +43,8 @@ class VectorTokenizer(nn.Module):
         order = sent(sorted(range(len(rows)), key=rows.__getitem__), values.device)
         return torch.cat(pieces).index_select(0, order).view(len(vectors), 1, self.num_tokens, self.width)
 
-    def _known(self, variant: str | None) -> str:
+    def variant(self, variant: str | None) -> str:
+        """The variant that is meant, where it is known; without one `default`, or the only one there is."""
         name = variant if variant is not None else DEFAULT_VARIANT
         if name in self.sizes:
             return name
@@ -50,8 +52,24 @@ class VectorTokenizer(nn.Module):
             return next(iter(self.sizes))
         raise unknown_name("variant", name, self.sizes, "VectorTokenizer (sizes)")
 
+    def values_of(self, variant: str, vector: Float[Tensor, "..."]) -> Float[Tensor, " V"]:
+        """The values of one vector that belong to the variant; raises where there are fewer."""
+        return self._cut(variant, vector.flatten()[None])[0]
+
+    @torch.no_grad()
+    def set_map(self, variant: str, weight: Float[Tensor, "V F"], bias: Float[Tensor, " F"]) -> None:
+        """Sets a variant's map, with F = num_tokens x width; without a bias of its own a bias is an error."""
+        linear = cast(nn.Linear, self.linears[variant])
+        if linear.bias is None:
+            raise ModalignError("VectorTokenizer has no bias to set: leave `bias: false` out")
+        linear.weight.copy_(weight.T)
+        linear.bias.copy_(bias)
+
     def _project(self, name: str, vectors: Tensor) -> Tensor:
+        return self.linears[name](self._cut(name, vectors))
+
+    def _cut(self, name: str, vectors: Tensor) -> Tensor:
         size = self.sizes[name]
         if vectors.shape[1] < size:
             raise ModalignError(f"variant '{name}' has {size} values, but vectors of {vectors.shape[1]} came")
-        return self.linears[name](vectors[:, :size])
+        return vectors[:, :size]

@@ -1,0 +1,102 @@
+"""A tokenizer that is a linear map may start as the regression from its sense's values to the words of its captions.
+
+For few samples of many values (brain responses, spectra): gradient steps through the encoder learn such samples by
+heart, a ridge regression finds the few directions in which the values say something of the words. Ridge regression onto
+features of text is how brain responses are usually decoded (Takagi and Nishimoto, CVPR 2023, section 3.3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from modalign.errors import ModalignError
+from modalign.models.language_model import CausalLanguageModel
+from modalign.models.ridge import fit_ridge
+from modalign.models.start_values import Copied
+from modalign.models.text_tokenizer import TextTokenizer
+from modalign.models.tokenizers.vector import VectorTokenizer
+
+log = logging.getLogger(__name__)
+
+FEWEST = 2  # of fewer samples nothing can be left out
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training sample's decoded values, the variant that they are of, and its caption."""
+
+    values: Tensor
+    variant: str | None
+    caption: str
+
+
+@dataclass(frozen=True)
+class MapFromCaptions:
+    """A tokenizer's linear maps start as ridge regressions onto its captions, put into each token by a random map.
+
+    A caption is the mean of the language model's embeddings of its tokens. `examples` gives the training samples.
+    """
+
+    tokenizer: str
+    examples: Callable[[], Sequence[Example]]
+    seed: int = 0
+
+    def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
+        """Fits and sets one map a variant; one with too few samples keeps its random start, and is named."""
+        part = f"tokenizers.{self.tokenizer}"
+        tokenizer = cast(nn.ModuleDict, model.tokenizers)[self.tokenizer]
+        if not isinstance(tokenizer, VectorTokenizer):
+            raise ModalignError(
+                f"{part} is a {type(tokenizer).__name__}: only a VectorTokenizer can start from captions; "
+                f"take `start: captions` out of its modality's tokenizer"
+            )
+        examples = self.examples()
+        wanted = _standardised(embedded(cast(CausalLanguageModel, model.llm), _words_of(model), examples))
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = wanted.shape[1], tokenizer.num_tokens * tokenizer.width
+        into_tokens = torch.randn(shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
+        names = [tokenizer.variant(example.variant) for example in examples]
+        done = []
+        for variant in tokenizer.sizes:
+            chosen = [i for i, name in enumerate(names) if name == variant]
+            if len(chosen) < FEWEST:
+                log.warning("%s: %d captions of variant '%s' are too few to start from", part, len(chosen), variant)
+                continue
+            values = torch.stack([tokenizer.values_of(variant, examples[i].values) for i in chosen])
+            ridge = fit_ridge(values, wanted[chosen])
+            weight, bias = ridge.weight @ into_tokens, ridge.bias @ into_tokens
+            spread = float((values.double() @ weight + bias).std().clamp_min(1e-12))
+            tokenizer.set_map(variant, weight / spread, bias / spread)
+            source = f"{len(chosen)} captions (penalty {ridge.penalty:.3g}, explains {ridge.explained:.0%} left out)"
+            done.append(Copied("map_from_captions", f"{part}.linears.{variant}", source, 2))
+        return done
+
+
+def embedded(llm: CausalLanguageModel, words: TextTokenizer, examples: Sequence[Example]) -> Float[Tensor, "N D"]:
+    """Each caption as the mean of the language model's embeddings of its tokens; an empty one is zeros."""
+    rows = llm.embedding_rows.detach()
+    found = torch.zeros(len(examples), rows.shape[1])
+    for row, example in zip(found, examples, strict=True):
+        if ids := words.encode(example.caption):
+            row.copy_(rows[torch.tensor(ids, device=rows.device)].float().mean(dim=0))
+    return found
+
+
+def _standardised(targets: Tensor) -> Tensor:
+    """Around zero, in units of their common spread: directions in which captions differ little stay small."""
+    centred = targets.double() - targets.double().mean(dim=0)
+    return centred / centred.std().clamp_min(1e-12)
+
+
+def _words_of(model: nn.Module) -> TextTokenizer:
+    words = cast(TextTokenizer | None, model.text_tokenizer)
+    if words is None:
+        raise ModalignError("a start from captions needs the text tokenizer: set model.text_tokenizer")
+    return words
