@@ -27,6 +27,7 @@ from modalign.stages import checkpoint_io
 from modalign.stages.base import StageModule
 from modalign.stages.datamodule import CurriculumData
 from modalign.stages.measure import Measure
+from modalign.stages.phase_parts import with_begun
 from modalign.stages.phase_run import PhaseRun
 from modalign.stages.sources import SourceBook
 from modalign.types import Batch
@@ -95,7 +96,7 @@ class Shop:
         run = PhaseRun(spec, RunFolder(spec.folder(self.runs)), parent, sources, Measure(sources), [], plain)
         pl.seed_everything(settings.seed, verbose=False)
         model, copied = run._model()
-        plan = run._plan(model)
+        plan = with_begun(run._plan(model), copied)
         plan.apply(model)
         return Assembled(spec, model, plan, run._module(model, plan), run._data(model), copied)
 

@@ -51,12 +51,7 @@ class MapFromCaptions:
     def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
         """Fits and sets one map a variant; one with too few samples keeps its random start, and is named."""
         part = f"tokenizers.{self.tokenizer}"
-        tokenizer = cast(nn.ModuleDict, model.tokenizers)[self.tokenizer]
-        if not isinstance(tokenizer, VectorTokenizer):
-            raise ModalignError(
-                f"{part} is a {type(tokenizer).__name__}: only a VectorTokenizer can start from captions; "
-                f"take `start: captions` out of its modality's tokenizer"
-            )
+        tokenizer = fitted_tokenizer(cast(nn.ModuleDict, model.tokenizers)[self.tokenizer], part)
         examples = self.examples()
         wanted = _standardised(embedded(cast(CausalLanguageModel, model.llm), _words_of(model), examples))
         generator = torch.Generator().manual_seed(self.seed)
@@ -74,9 +69,22 @@ class MapFromCaptions:
             weight, bias = ridge.weight @ into_tokens, ridge.bias @ into_tokens
             spread = float((values.double() @ weight + bias).std().clamp_min(1e-12))
             tokenizer.set_map(variant, weight / spread, bias / spread)
-            source = f"{len(chosen)} captions (penalty {ridge.penalty:.3g}, explains {ridge.explained:.0%} left out)"
+            worth = f"penalty {ridge.penalty:.3g}, explains {ridge.explained:.0%} of those left out"
+            source = f"{len(chosen)} captions ({worth})"
             done.append(Copied("map_from_captions", f"{part}.linears.{variant}", source, 2))
         return done
+
+
+def fitted_tokenizer(tokenizer: nn.Module, where: str) -> VectorTokenizer:
+    """The tokenizer, where it can start from captions; ModalignError names `where` it cannot."""
+    if not isinstance(tokenizer, VectorTokenizer):
+        raise ModalignError(
+            f"{where} is a {type(tokenizer).__name__}: only a VectorTokenizer can start from captions; "
+            f"take `start: captions` out"
+        )
+    if not tokenizer.has_bias:
+        raise ModalignError(f"{where} has no bias, so it cannot start from captions: take `bias: false` out")
+    return tokenizer
 
 
 def embedded(llm: CausalLanguageModel, words: TextTokenizer, examples: Sequence[Example]) -> Float[Tensor, "N D"]:

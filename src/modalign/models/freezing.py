@@ -34,10 +34,16 @@ class FreezableModule(nn.Module):
 
 @dataclass(frozen=True)
 class FreezePlan:
-    """The parts that train, and all others."""
+    """The parts that train, and all others; `begun` are those of the others that no earlier run holds."""
 
     trains: tuple[str, ...]
     frozen: tuple[str, ...]
+    begun: tuple[str, ...] = ()
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """What a checkpoint has to hold: what trains, and what could be had from nowhere else."""
+        return (*self.trains, *self.begun)
 
     def apply(self, model: FreezableModule) -> None:
         """Sets requires_grad by part, and eval mode for what is frozen."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from modalign.errors import ModalignError
 from modalign.models.parts import copy_tensors, part_of
 
+FROM_PARENT = "parent"
+
 
 @dataclass(frozen=True)
 class Copied:
@@ -112,7 +114,7 @@ def start_from_parent(model: nn.Module, parent_state: Mapping[str, Tensor], rule
     if parent_state and not inherited:
         raise ModalignError(f"nothing of the parent fits this model; its first tensor is {next(iter(parent_state))}")
     copy_tensors(state, inherited, "the parent")
-    done = [Copied("parent", part, part, count) for part, count in _by_part(inherited).items()]
+    done = [Copied(FROM_PARENT, part, part, count) for part, count in _by_part(inherited).items()]
     dropped = _by_part(name for name in parent_state if name not in state)
     done += [Copied("left_out", "", part, count) for part, count in dropped.items()]
     for rule in rules:

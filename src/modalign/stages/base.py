@@ -27,7 +27,7 @@ from modalign.types import Batch
 
 
 class StageModule(pl.LightningModule):
-    """Trains the parts that a freeze plan names on a weighted objective; only what trains enters a checkpoint."""
+    """Trains the parts that a freeze plan names on a weighted objective; checkpoints hold what trains or began here."""
 
     objective: tuple[Term, ...] = ()
 
@@ -150,8 +150,8 @@ class StageModule(pl.LightningModule):
         return rates_of(self.trainer.optimizers[0])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        """Only the tensors of parts that train, under the model's own names; of sharded ones the first rank has all."""
-        states = state_by_part(self.model, self.plan.trains)
+        """The tensors that the plan saves, under the model's own names; of sharded ones the first rank has all."""
+        states = state_by_part(self.model, self.plan.saved)
         named = {name: tensor for tensors in states.values() for name, tensor in tensors.items()}
         return named if self.usage is None else gathered(named, self.ranks.first)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from modalign.config.recipes import RecipeBook
@@ -12,6 +13,10 @@ from modalign.curriculum.schedule import SliceSchedule
 from modalign.errors import ModalignError
 from modalign.models.freezing import FreezePlan, plan_freeze
 from modalign.models.parts import declared_parts, match
+from modalign.models.start_values import FROM_PARENT, Copied
+
+# Parts that begin in a phase; encoders and language models come with weights that the configuration names.
+BEGINNING = ("tokenizers", "positions", "projectors", "fusion")
 
 
 def parts_that_train(model: Any, spec: RunSpec, settings: Settings, book: RecipeBook) -> FreezePlan:
@@ -37,6 +42,16 @@ def parts_that_train(model: Any, spec: RunSpec, settings: Settings, book: Recipe
             f"`frozen` and `frozen_after`: take it out there"
         )
     return FreezePlan(trains, (*plan.frozen, *(part for part in plan.trains if part in idle)))
+
+
+def with_begun(plan: FreezePlan, copied: Iterable[Copied]) -> FreezePlan:
+    """The plan, with those frozen parts as begun that were neither the parent's nor are named by the configuration.
+
+    A tokenizer or projector that begins frozen, at random or by a start value, is in no other run's checkpoint.
+    """
+    inherited = {each.target for each in copied if each.rule == FROM_PARENT}
+    own = (part for part in plan.frozen if part.split(".")[0] in BEGINNING and part not in inherited)
+    return replace(plan, begun=tuple(own))
 
 
 def _kept_frozen(model: Any, spec: RunSpec, stage: StageSettings, settings: Settings) -> set[str]:

@@ -40,7 +40,7 @@ from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine, computes_on_gpu, machine_state
 from modalign.stages.feature_cache import feature_cache, kept_choice
 from modalign.stages.measure import Measure
-from modalign.stages.phase_parts import parts_that_train, rate_scales
+from modalign.stages.phase_parts import parts_that_train, rate_scales, with_begun
 from modalign.stages.proof import prove
 from modalign.stages.sources import SourceBook, template_of
 from modalign.stages.speakable import warn_where_unspeakable
@@ -109,7 +109,7 @@ class PhaseRun:
         """What trains, as it is before the first step, its data, and which start values were copied."""
         pl.seed_everything(self.sources.settings.seed, verbose=False)
         model, copied = self.ranks.together(self._model)
-        plan = self._plan(model)
+        plan = with_begun(self._plan(model), copied)
         plan.apply(model)
         return self._module(model, plan), self._data(model), copied
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from modalign.config.build import build, resolve
-from modalign.config.schema import ModalitySettings
+from modalign.config.schema import FROM_CAPTIONS, ModalitySettings
 from modalign.config.specs import RunSpec
 from modalign.data.templates import CaptionTemplate
 from modalign.errors import BadSample, ModalignError
+from modalign.models.caption_start import fitted_tokenizer
 from modalign.stages.assemble import build_tokenizers
 from modalign.stages.sources import SourceBook, template_of
 from modalign.types import MediaBatch
@@ -34,6 +35,9 @@ def rehearse(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
         sources.augmentations(name)
     with torch.device("meta"):
         tokenizers = build_tokenizers(declared)
+        for name, modality in declared.items():
+            if modality.tokenizer.get("start") == FROM_CAPTIONS:
+                fitted_tokenizer(tokenizers[modality.tokenizer["part"]], f"modalities.{name}.tokenizer")
         for name, target in settings.model.projectors.items():
             members = [m for m, modality in declared.items() if modality.projector == name]
             if members:

@@ -22,6 +22,7 @@ class VectorTokenizer(nn.Module):
         super().__init__()
         if not sizes:
             raise ModalignError("VectorTokenizer needs the length of at least one variant: sizes={default: 128}")
+        self.has_bias = bias
         self.width = width
         self.num_tokens = num_tokens
         self.sizes = dict(sizes)
@@ -58,10 +59,8 @@ class VectorTokenizer(nn.Module):
 
     @torch.no_grad()
     def set_map(self, variant: str, weight: Float[Tensor, "V F"], bias: Float[Tensor, " F"]) -> None:
-        """Sets a variant's map, with F = num_tokens x width; without a bias of its own a bias is an error."""
+        """Sets a variant's map, with F = num_tokens x width; only of tokenizers with a bias."""
         linear = cast(nn.Linear, self.linears[variant])
-        if linear.bias is None:
-            raise ModalignError("VectorTokenizer has no bias to set: leave `bias: false` out")
         linear.weight.copy_(weight.T)
         linear.bias.copy_(bias)
 

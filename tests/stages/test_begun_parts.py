@@ -1,0 +1,57 @@
+"""A part that begins frozen is in no other run's checkpoint: its own phase keeps it, and later phases find it there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modalign.models.parts import part_of
+from modalign.runs.checkpoint import load_checkpoint
+from modalign.stages.load_run import load_run
+
+FROZEN = ("stages.align.train=[projectors]",)  # as where the encoder's features are kept on disk
+AUDIO = ("stage=align", "modality=audio", *FROZEN)
+FMRI = ("stage=align", "modality=fmri", *FROZEN)
+
+
+def held(run):
+    return load_checkpoint(run.path / run.manifest().checkpoint["path"]).flat()
+
+
+@pytest.fixture(scope="module")
+def audio_frozen(backbones, image):
+    return backbones.train(*AUDIO)
+
+
+def test_its_phase_keeps_what_began_frozen_beside_what_trained(audio_frozen):
+    trained = {part["name"] for part in audio_frozen.manifest().parts if part["trains"]}
+    kept = {part_of(name) for name in held(audio_frozen)}
+    assert kept - trained == {"tokenizers.audio", "positions.audio"}  # not image's, which the parent holds
+
+
+def test_a_finished_run_is_loaded_with_the_values_it_was_trained_with(backbones, audio_frozen):
+    began = backbones.phase(*AUDIO).model.state_dict()
+    loaded = load_run(audio_frozen.path).model.state_dict()
+    for name, tensor in loaded.items():
+        if name.startswith(("tokenizers.audio.", "positions.audio.")):
+            assert torch.equal(tensor, began[name]), name
+
+
+def test_the_next_phase_goes_on_with_them_and_keeps_its_own_alone(backbones, audio_frozen):
+    earlier = held(audio_frozen)
+    phase = backbones.phase(*FMRI)
+    state = phase.model.state_dict()
+    random = [name for name in earlier if name.startswith("tokenizers.audio.")]
+    assert random
+    assert all(torch.equal(state[name], earlier[name]) for name in random)
+    assert set(phase.plan.begun) == {"tokenizers.fmri", "positions.fmri"}
+
+
+def test_what_was_fitted_and_then_frozen_is_kept_too(backbones, audio_frozen):
+    began = backbones.phase(*FMRI)
+    assert [c for c in began.copied if c.rule == "map_from_captions"]
+    run = backbones.train(*FMRI)
+    kept, loaded = held(run), load_run(run.path).model.state_dict()
+    for name in ("tokenizers.fmri.linears.one.weight", "tokenizers.fmri.linears.two.bias"):
+        assert torch.equal(kept[name], began.model.state_dict()[name])
+        assert torch.equal(loaded[name], kept[name])
