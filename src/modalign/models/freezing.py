@@ -151,6 +151,11 @@ class GradientProof:
         self.broken = broken.any()
 
     @property
+    def length(self) -> Tensor | None:
+        """The length of all gradients of the last step together, of what this process holds of them."""
+        return None if self._norms is None else torch.linalg.vector_norm(self._norms)
+
+    @property
     def latest(self) -> dict[str, Tensor]:
         """The lengths of the last step's gradients, by part."""
         if self._norms is None:

@@ -107,6 +107,20 @@ class StageModule(pl.LightningModule):
         if self.skips.due:
             self.ranks.together(self.skips.check)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the length that the proof has measured already; of sharded gradients Lightning asks all ranks."""
+        length = self.proof.length
+        if gradient_clip_val is None or self.usage is not None or length is None:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, length)
+
     def _share(self) -> None:
         """Tell the other ranks what was bad and what was used here since the last step, in one message."""
         used = [] if self.usage is None else self.usage.flags()
