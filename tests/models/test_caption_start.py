@@ -74,7 +74,7 @@ def test_tokens_have_unit_spread_in_each_variant(model):
     start_from_parent(model, {}, [MapFromCaptions("voxels", lambda: train)])
     for variant in SIZES:
         tokens = tokens_of(model, [e for e in train if e.variant == variant])
-        assert float(tokens.std()) == pytest.approx(1.0, rel=1e-3)
+        assert float((tokens - tokens.mean(0)).std()) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_both_variants_speak_one_language(model):
@@ -103,20 +103,39 @@ def test_a_caption_is_the_mean_of_its_tokens_embeddings(model):
     assert not found[1].any()
 
 
-def test_a_variant_with_too_few_captions_keeps_its_random_start_and_is_named(model, caplog):
+def test_a_variant_of_which_nothing_can_be_said_keeps_its_random_start_and_is_named(model, caplog):
     before = model.tokenizers["voxels"].linears["b"].weight.clone()
-    some = [*examples(20, variants=("a",)), examples(2)[1]]
-    with caplog.at_level(logging.WARNING):
-        (only,) = start_from_parent(model, {}, [MapFromCaptions("voxels", lambda: some)])
-    assert only.target.endswith(".a")
-    assert "1 captions of variant 'b' are too few" in caplog.text
-    assert torch.equal(model.tokenizers["voxels"].linears["b"].weight, before)
+    noise = [Example(torch.randn(50), "b", e.caption) for e in examples(30, variants=("b",))]
+    for others, why in ((examples(2)[1:], "1 captions are too few"), (noise, "30 captions say nothing of those left")):
+        with caplog.at_level(logging.WARNING):
+            one, other = start_from_parent(
+                model, {}, [MapFromCaptions("voxels", lambda o=others: [*examples(20, variants=("a",)), *o])]
+            )
+        assert (one.rule, other.rule) == ("map_from_captions", "map_at_random")
+        assert f"variant 'b' begins at random, not from its captions: {why}" in caplog.text
+        assert torch.equal(model.tokenizers["voxels"].linears["b"].weight, before)
+
+
+def test_the_first_of_several_processes_fits_for_all(model):
+    fitted = MapFromCaptions("voxels", lambda: examples(20))._fits(model, model.tokenizers["voxels"])
+    asked = []
+
+    def from_first(action):
+        asked.append(action)
+        return fitted
+
+    def never():
+        raise AssertionError("only the first process reads samples")
+
+    start_from_parent(model, {}, [MapFromCaptions("voxels", never, 0, from_first)])
+    assert len(asked) == 1
+    assert torch.equal(model.tokenizers["voxels"].linears["a"].weight, fitted["a"].weight.T)
 
 
 def test_what_cannot_start_so_is_refused_in_one_line(make_model, model):
     with pytest.raises(ModalignError, match=r"tokenizers\.cloud is a PointTokenizer: only a VectorTokenizer"):
         start_from_parent(make_model(["cloud"]), {}, [MapFromCaptions("cloud", lambda: examples(4))])
-    short = [Example(torch.zeros(39), "a", "a red cube")] * 2
+    short = [Example(torch.zeros(39), "a", "a red cube")] * 4
     with pytest.raises(ModalignError, match="variant 'a' has 40 values, but vectors of 39 came"):
         start_from_parent(model, {}, [MapFromCaptions("voxels", lambda: short)])
     model.tokenizers["voxels"] = VectorTokenizer(16, 4, SIZES, bias=False)

@@ -96,7 +96,7 @@ class Shop:
         run = PhaseRun(spec, RunFolder(spec.folder(self.runs)), parent, sources, Measure(sources), [], plain)
         pl.seed_everything(settings.seed, verbose=False)
         model, copied = run._model()
-        plan = with_begun(run._plan(model), copied)
+        plan = with_begun(run._plan(model), model, copied)
         plan.apply(model)
         return Assembled(spec, model, plan, run._module(model, plan), run._data(model), copied)
 

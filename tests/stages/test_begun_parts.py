@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from modalign.cli.main import main as verb
 from modalign.models.parts import part_of
 from modalign.runs.checkpoint import load_checkpoint
+from modalign.runs.folder import RunFolder
 from modalign.stages.load_run import load_run
 
 FROZEN = ("stages.align.train=[projectors]",)  # as where the encoder's features are kept on disk
@@ -27,6 +29,24 @@ def test_its_phase_keeps_what_began_frozen_beside_what_trained(audio_frozen):
     trained = {part["name"] for part in audio_frozen.manifest().parts if part["trains"]}
     kept = {part_of(name) for name in held(audio_frozen)}
     assert kept - trained == {"tokenizers.audio", "positions.audio"}  # not image's, which the parent holds
+
+
+def test_a_run_that_keeps_what_began_is_found_sound(audio_frozen, capsys):
+    assert verb(["check", str(audio_frozen.path)]) == 0, capsys.readouterr().out
+
+
+def test_a_backbone_keeps_nothing_but_what_it_trains(backbones):
+    (text,) = backbones.runs.glob("pretrain_text-*")
+    assert {part_of(name) for name in held(RunFolder(text))} == {"llm"}
+
+
+def test_an_expert_that_noise_has_changed_is_kept_though_it_is_frozen(backbones, image):
+    trains = "stages.align.train=[tokenizers,positions]"
+    with_noise = backbones.phase("stage=align", "modality=audio", trains, "curriculum.expert_noise=0.02", parent=image)
+    without = backbones.phase("stage=align", "modality=audio", trains, "curriculum.expert_noise=0", parent=image)
+    assert "projectors.upm.experts.0" in with_noise.plan.begun
+    assert "projectors.upm.experts.0" not in without.plan.begun
+    assert "projectors.upm.experts.1" in without.plan.begun
 
 
 def test_a_finished_run_is_loaded_with_the_values_it_was_trained_with(backbones, audio_frozen):

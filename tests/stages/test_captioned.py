@@ -32,11 +32,15 @@ def test_every_training_sample_of_the_sense_alone_is_given_as_it_is_without_augm
         assert one.caption
 
 
-def test_of_many_samples_some_are_taken_evenly(sources, monkeypatch):
-    every = captioned(sources, ["world_fmri"], "fmri")
-    monkeypatch.setattr(module, "MOST", -(-len(every) // 3))
+def test_of_many_samples_some_are_drawn_of_every_variant(sources, monkeypatch):
+    every = [e.caption for e in captioned(sources, ["world_fmri"], "fmri")]
+    monkeypatch.setattr(module, "MOST", len(every) // 4)
     some = captioned(sources, ["world_fmri"], "fmri")
-    assert [e.caption for e in some] == [e.caption for e in every[::3]]
+    assert len(some) == 2 * (len(every) // 4)  # of two subjects, which take turns on disk
+    assert {e.variant for e in some} == {"one", "two"}
+    places = [every.index(e.caption) for e in some]
+    assert places == sorted(places)
+    assert [e.caption for e in captioned(sources, ["world_fmri"], "fmri")] == [e.caption for e in some]
 
 
 def test_samples_that_training_is_denied_are_not_fitted_either(sources, backbones):
@@ -56,18 +60,26 @@ def test_bad_samples_are_left_out_and_counted(sources, monkeypatch, caplog):
         if index == 1:
             raise BadSample(bad, "no .npy member")
         key, spans, record = media(self, index, rng)
-        return key, spans, {**record, "caption": None, "captions": None} if index == 2 else record
+        words = {2: {"caption": None, "captions": None}, 3: {"caption": " ", "captions": None}}
+        return key, spans, {**record, **words.get(index, {})}
 
     monkeypatch.setattr(type(source), "media", spoilt)
     with caplog.at_level(logging.WARNING):
         found = captioned(sources, ["world_fmri"], "fmri")
-    assert len(found) == len(source) - 2
-    assert f"fmri: 2 samples are left out of its start from captions, sample {bad}: no .npy member" in caplog.text
+    assert len(found) == len(source) - 3
+    assert f"fmri: 3 samples are left out of its start from captions, sample {bad}: no .npy member" in caplog.text
 
 
 def test_without_any_sample_of_the_sense_alone_the_setting_is_named(sources):
     with pytest.raises(ModalignError, match=r"modalities\.audio\.tokenizer\.start=captions: no training sample"):
         captioned(sources, ["world_pairs_image_audio"], "audio")
+
+
+def test_a_sense_without_captions_of_its_own_is_told_before_anything_trains(backbones, monkeypatch):
+    monkeypatch.setattr(module, "caption_of", lambda record: "")
+    with pytest.raises(ModalignError, match=r"modalities\.fmri\.tokenizer\.start=captions: no training sample"):
+        backbones.train(*FMRI, "stages.align.steps=3")
+    assert not list(backbones.runs.glob("align-fmri-*"))
 
 
 def test_a_phase_starts_from_its_captions_and_its_manifest_says_so(backbones, audio):

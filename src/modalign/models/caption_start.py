@@ -25,7 +25,7 @@ from modalign.models.tokenizers.vector import VectorTokenizer
 
 log = logging.getLogger(__name__)
 
-FEWEST = 2  # of fewer samples nothing can be left out
+FEWEST = 4  # of fewer samples leaving one out says nothing
 
 
 @dataclass(frozen=True)
@@ -38,41 +38,69 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A variant's map [V, F] and bias [F] with what they are worth, or without them why there is none."""
+
+    words: str
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class MapFromCaptions:
     """A tokenizer's linear maps start as ridge regressions onto its captions, put into each token by a random map.
 
-    A caption is the mean of the language model's embeddings of its tokens. `examples` gives the training samples.
+    A caption is the mean of the language model's embeddings of its tokens. `examples` gives the training samples;
+    `of_first` has the first of several processes do what it is given, and hands its result to all.
     """
 
     tokenizer: str
     examples: Callable[[], Sequence[Example]]
     seed: int = 0
+    of_first: Callable[[Callable[[], dict[str, Fit]]], dict[str, Fit]] = lambda action: action()
 
     def apply(self, model: nn.Module, inherited: frozenset[str]) -> list[Copied]:
-        """Fits and sets one map a variant; one with too few samples keeps its random start, and is named."""
+        """Fits and sets one map a variant; one that nothing can be said of keeps its random start, and is named."""
         part = f"tokenizers.{self.tokenizer}"
         tokenizer = fitted_tokenizer(cast(nn.ModuleDict, model.tokenizers)[self.tokenizer], part)
+        done = []
+        for variant, fit in self.of_first(lambda: self._fits(model, tokenizer)).items():
+            if fit.weight is None or fit.bias is None:
+                log.warning("%s: variant '%s' begins at random, not from its captions: %s", part, variant, fit.words)
+                done.append(Copied("map_at_random", f"{part}.linears.{variant}", fit.words, 2))
+                continue
+            tokenizer.set_map(variant, fit.weight, fit.bias)
+            done.append(Copied("map_from_captions", f"{part}.linears.{variant}", fit.words, 2))
+        return done
+
+    def _fits(self, model: nn.Module, tokenizer: VectorTokenizer) -> dict[str, Fit]:
         examples = self.examples()
         wanted = _standardised(embedded(cast(CausalLanguageModel, model.llm), _words_of(model), examples))
         generator = torch.Generator().manual_seed(self.seed)
         shape = wanted.shape[1], tokenizer.num_tokens * tokenizer.width
         into_tokens = torch.randn(shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
         names = [tokenizer.variant(example.variant) for example in examples]
-        done = []
+        fits = {}
         for variant in tokenizer.sizes:
             chosen = [i for i, name in enumerate(names) if name == variant]
             if len(chosen) < FEWEST:
-                log.warning("%s: %d captions of variant '%s' are too few to start from", part, len(chosen), variant)
+                fits[variant] = Fit(f"{len(chosen)} captions are too few")
                 continue
             values = torch.stack([tokenizer.values_of(variant, examples[i].values) for i in chosen])
-            ridge = fit_ridge(values, wanted[chosen])
-            weight, bias = ridge.weight @ into_tokens, ridge.bias @ into_tokens
-            spread = float((values.double() @ weight + bias).std().clamp_min(1e-12))
-            tokenizer.set_map(variant, weight / spread, bias / spread)
-            worth = f"penalty {ridge.penalty:.3g}, explains {ridge.explained:.0%} of those left out"
-            source = f"{len(chosen)} captions ({worth})"
-            done.append(Copied("map_from_captions", f"{part}.linears.{variant}", source, 2))
-        return done
+            fits[variant] = _fit(values, wanted[chosen], into_tokens)
+        return fits
+
+
+def _fit(values: Float[Tensor, "N V"], wanted: Float[Tensor, "N D"], into_tokens: Float[Tensor, "D F"]) -> Fit:
+    """One variant's map, at which tokens differ between samples by one on average."""
+    ridge = fit_ridge(values, wanted)
+    worth = f"penalty {ridge.penalty:.3g}, explains {ridge.explained:.0%} of those left out"
+    if ridge.explained <= 0:
+        return Fit(f"{len(values)} captions say nothing of those left out")
+    weight, bias = ridge.weight @ into_tokens, ridge.bias @ into_tokens
+    tokens = values.double() @ weight
+    spread = float((tokens - tokens.mean(dim=0)).std().clamp_min(1e-12))
+    return Fit(f"{len(values)} captions ({worth})", (weight / spread).float(), (bias / spread).float())
 
 
 def fitted_tokenizer(tokenizer: nn.Module, where: str) -> VectorTokenizer:

@@ -150,10 +150,17 @@ class GradientProof:
         self._nonfinite = self._nonfinite | broken
         self.broken = broken.any()
 
-    @property
-    def length(self) -> Tensor | None:
-        """The length of all gradients of the last step together, of what this process holds of them."""
-        return None if self._norms is None else torch.linalg.vector_norm(self._norms)
+    def length(self, parameters: Iterable[nn.Parameter]) -> Tensor | None:
+        """The length of the last step's gradients of all these together, of what this process holds of them.
+
+        Summed in their order, as torch's clipping does, so that its bits are the same.
+        """
+        if self._norms is None:
+            return None
+        had = (p for group in self.groups.values() for p in group if p.grad is not None)
+        places = {id(parameter): place for place, parameter in enumerate(had)}
+        order = [places[id(parameter)] for parameter in parameters]
+        return torch.linalg.vector_norm(self._norms[order])
 
     @property
     def latest(self) -> dict[str, Tensor]:

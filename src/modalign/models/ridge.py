@@ -23,24 +23,35 @@ class Ridge:
 
 
 def fit_ridge(values: Float[Tensor, "N V"], targets: Float[Tensor, "N D"]) -> Ridge:
-    """The ridge regression from values to targets, in float64, for two samples and more.
+    """The ridge regression from values to targets, in float64, for three samples and more.
 
-    The penalty is the one with the smallest error of leaving each sample out in turn, which a singular value
-    decomposition gives without fitting again (Golub, Heath and Wahba, 1979, section 2).
+    The penalty is the one with the smallest error of leaving each sample out in turn, which the principal axes of the
+    samples give without fitting again (Golub, Heath and Wahba, 1979, section 2).
     """
     x, y = values.double(), targets.double()
     mean, level = x.mean(dim=0), y.mean(dim=0)
     x, y = x - mean, y - level
-    axes, lengths, directions = torch.linalg.svd(x, full_matrices=False)
+    axes, squares = _principal(x)
     along = axes.T @ y
-    squares = lengths**2
-    scale = float(squares.mean().clamp_min(torch.finfo(torch.float64).tiny))
+    scale = max(float(squares.sum()) / max(1, min(x.shape)), torch.finfo(torch.float64).tiny)
     errors = {factor * scale: _left_out(axes, squares, along, y, factor * scale) for factor in PENALTIES}
     penalty = min(errors, key=errors.__getitem__)
-    weight = directions.T @ (along * (lengths / (squares + penalty))[:, None])
+    weight = x.T @ (axes @ (along / (squares + penalty)[:, None]))
     spread = float((y**2).sum()) * (len(y) / (len(y) - 1)) ** 2  # of leaving out: the mean of the others
     explained = 1 - errors[penalty] / spread if spread > 0 else 0.0
     return Ridge(weight, level - mean @ weight, penalty, explained)
+
+
+def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples' principal axes [N, K] and their squared lengths, by the smaller of both products."""
+    samples, values = x.shape
+    if samples <= values:
+        squares, axes = torch.linalg.eigh(x @ x.T)
+        return axes, squares.clamp_min(0.0)
+    squares, directions = torch.linalg.eigh(x.T @ x)
+    squares = squares.clamp_min(0.0)
+    kept = squares > float(squares.amax()) * 1e-12
+    return (x @ directions[:, kept]) / squares[kept].sqrt(), squares[kept]
 
 
 def _left_out(axes: Tensor, squares: Tensor, along: Tensor, y: Tensor, penalty: float) -> float:

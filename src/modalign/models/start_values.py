@@ -80,6 +80,8 @@ class ExpertsFromParent:
         if done and self.noise > 0:
             generator = torch.Generator().manual_seed(self.seed)
             _add_noise(state, (f"{prefix}{k}" for k in every), self.noise, generator)
+            counts = {k: sum(name.startswith(f"{prefix}{k}.") for name in state) for k in old}
+            done += [Copied("expert_noise", f"{prefix}{k}", f"{prefix}{k}", counts[k]) for k in old]
         return done
 
 

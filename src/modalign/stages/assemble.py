@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from modalign.config.schema import FROM_CAPTIONS, FROM_ENCODER, ModalitySettings
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.aligned import AlignedModel
 from modalign.models.aligned import Path as ModalityPath
-from modalign.models.caption_start import Example, MapFromCaptions
+from modalign.models.caption_start import MapFromCaptions
 from modalign.models.contrast import ContrastiveModel
 from modalign.models.language_model import CausalLanguageModel
 from modalign.models.positions import Positions
@@ -123,13 +122,13 @@ def start(
     settings: Settings,
     new: Sequence[str],
     parent: Mapping[str, Tensor],
-    examples: Callable[[str], Sequence[Example]],
+    captions: Callable[[str, Sequence[str]], MapFromCaptions] | None = None,
 ) -> list[Copied]:
     """Give the model its parent's tensors and apply the start values that the configuration declares.
 
-    `examples` gives a modality's training samples, where its tokenizer starts from their captions.
+    `captions` gives the rule for a tokenizer that starts from those of modalities; without it none does.
     """
-    return start_from_parent(model, parent, _rules(model, settings, new, parent, examples))
+    return start_from_parent(model, parent, _rules(model, settings, new, parent, captions))
 
 
 def _rules(
@@ -137,27 +136,27 @@ def _rules(
     settings: Settings,
     new: Sequence[str],
     parent: Mapping[str, Tensor],
-    examples: Callable[[str], Sequence[Example]],
+    captions: Callable[[str, Sequence[str]], MapFromCaptions] | None,
 ) -> list[Rule]:
-    seed = settings.seed
     rules: list[Rule] = []
+    fitted: dict[str, list[str]] = {}
     for modality in new:
         declared = settings.modalities[modality]
         part, begins = declared.tokenizer["part"], declared.tokenizer.get("start")
         if any(name.startswith(f"tokenizers.{part}.") for name in parent):
             continue
-        rule: Rule | None = None
-        if begins == FROM_ENCODER:
-            rule = PatchFromEncoder(part, str(declared.encoder))
-        elif begins == FROM_CAPTIONS:
-            rule = MapFromCaptions(part, partial(examples, modality), seed)
-        if rule is not None and rule not in rules:
+        rule = PatchFromEncoder(part, str(declared.encoder))
+        if begins == FROM_ENCODER and rule not in rules:
             rules.append(rule)
+        elif begins == FROM_CAPTIONS:
+            fitted.setdefault(part, []).append(modality)
+    if captions is not None:
+        rules += [captions(part, modalities) for part, modalities in fitted.items()]
     for name, projector in getattr(model, "projectors", {}).items():
         count = getattr(projector, "num_experts", 0)
         had = {key.split(".")[3] for key in parent if key.startswith(f"projectors.{name}.experts.")}
         if had and len(had) < count:
-            rules.append(ExpertsFromParent(name, settings.curriculum.expert_noise, seed))
+            rules.append(ExpertsFromParent(name, settings.curriculum.expert_noise, settings.seed))
     for modality in new:
         source = settings.modalities[modality].start.source
         projector = settings.modalities[modality].projector

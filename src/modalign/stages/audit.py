@@ -122,7 +122,7 @@ def _trained(run: Path, manifest: Manifest) -> tuple[bool, str]:
 
 
 def _frozen(run: Path, manifest: Manifest) -> tuple[bool, str]:
-    """The digests before and after were equal, and the checkpoint, read whole, holds what trained and nothing else."""
+    """Digests before and after were equal; the checkpoint, read whole, holds what trained or began, nothing else."""
     frozen = [part for part in manifest.parts if not part["trains"]]
     if changed := [part["name"] for part in frozen if part["unchanged"] is not True]:
         return False, f"not proved unchanged: {', '.join(changed)}"
@@ -131,11 +131,11 @@ def _frozen(run: Path, manifest: Manifest) -> tuple[bool, str]:
     if manifest.checkpoint is None or digest != manifest.checkpoint["digest"]:
         return False, f"{checkpoint.name} is not the one of the manifest"
     held = set(read_seal(checkpoint)["parts"])
-    trained = {part["name"] for part in manifest.parts if part["trains"]}
-    if beyond := held - trained:
+    wanted = {part["name"] for part in manifest.parts if part["trains"] or part.get("begun")}
+    if beyond := held - wanted:
         return False, f"{checkpoint.name} holds parts that were frozen: {', '.join(sorted(beyond))}"
-    if lost := trained - held:
-        return False, f"{checkpoint.name} lacks parts that trained: {', '.join(sorted(lost))}"
+    if lost := wanted - held:
+        return False, f"{checkpoint.name} lacks parts that trained or began: {', '.join(sorted(lost))}"
     return True, f"{len(frozen)} parts equal before and after by SHA-256; every byte of {checkpoint.name} verified"
 
 

@@ -114,11 +114,11 @@ class StageModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the length that the proof has measured already; of sharded gradients Lightning asks all ranks."""
-        length = self.proof.length
-        if gradient_clip_val is None or self.usage is not None or length is None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        length = None if self.usage is not None else self.proof.length(parameters)
+        if gradient_clip_val is None or length is None:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, length)
 
     def _share(self) -> None:
@@ -170,7 +170,7 @@ class StageModule(pl.LightningModule):
         return named if self.usage is None else gathered(named, self.ranks.first)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load what a checkpoint of this stage holds; a part that is missing or misshapen is an error."""
+        """Load what a checkpoint of this stage holds; a part that trains and is missing or misshapen is an error."""
         states: dict[str, dict[str, Tensor]] = {part: {} for part in self.plan.trains}
         for name, tensor in state_dict.items():
             states.setdefault(part_of(name), {})[name] = tensor

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import ModalitySettings, OptimizerSettings, Settings, StageSettings
 from modalign.config.specs import NEW, RunSpec
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.errors import ModalignError
 from modalign.models.freezing import FreezePlan, plan_freeze
-from modalign.models.parts import declared_parts, match
+from modalign.models.parts import declared_parts, match, parts
 from modalign.models.start_values import FROM_PARENT, Copied
 
-# Parts that begin in a phase; encoders and language models come with weights that the configuration names.
+# Parts that begin in a phase. Encoders and language models come from files, or from the runs that pretrained them.
 BEGINNING = ("tokenizers", "positions", "projectors", "fusion")
 
 
@@ -44,12 +46,15 @@ def parts_that_train(model: Any, spec: RunSpec, settings: Settings, book: Recipe
     return FreezePlan(trains, (*plan.frozen, *(part for part in plan.trains if part in idle)))
 
 
-def with_begun(plan: FreezePlan, copied: Iterable[Copied]) -> FreezePlan:
-    """The plan, with those frozen parts as begun that were neither the parent's nor are named by the configuration.
+def with_begun(plan: FreezePlan, model: nn.Module, copied: Iterable[Copied]) -> FreezePlan:
+    """The plan, with those frozen parts as begun that are not the parent's as they are, and come from nowhere else.
 
     A tokenizer or projector that begins frozen, at random or by a start value, is in no other run's checkpoint.
     """
-    inherited = {each.target for each in copied if each.rule == FROM_PARENT}
+    sizes = {part: len(names) for part, names in parts(model).items()}
+    whole = {each.target: each.tensors for each in copied if each.rule == FROM_PARENT}
+    changed = {each.target for each in copied if each.rule != FROM_PARENT}
+    inherited = {part for part, tensors in whole.items() if tensors >= sizes.get(part, 0)} - changed
     own = (part for part in plan.frozen if part.split(".")[0] in BEGINNING and part not in inherited)
     return replace(plan, begun=tuple(own))
 

@@ -19,11 +19,12 @@ from modalign.config.schema import StageSettings
 from modalign.config.specs import RunSpec
 from modalign.data.collate import Collator
 from modalign.evaluation.scores import Score
-from modalign.models.caption_start import Example
+from modalign.models.caption_start import Example, MapFromCaptions
 from modalign.models.freezing import FreezePlan, frozen_digest
-from modalign.models.parts import count_parameters
+from modalign.models.parts import count_parameters, load_parts
 from modalign.models.shards import gathered
 from modalign.models.start_values import Copied
+from modalign.runs.checkpoint import load_checkpoint
 from modalign.runs.checks import code_state, package_versions
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import Interrupted, InterruptFlag
@@ -31,13 +32,13 @@ from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, par
 from modalign.runs.manifest import Manifest, write_manifest
 from modalign.runs.randomness import capture_randomness, restore_randomness
 from modalign.runs.ranks import ALONE, Ranks
-from modalign.runs.sealed import newest_valid
+from modalign.runs.sealed import newest_valid, read_seal
 from modalign.runs.timing import Sections
 from modalign.stages.assemble import build_contrastive, build_model, find_text_tokenizer, start
 from modalign.stages.base import StageModule
 from modalign.stages.captioned import captioned
 from modalign.stages.datamodule import CurriculumData
-from modalign.stages.engine import Engine, computes_on_gpu, machine_state
+from modalign.stages.engine import Engine, computes_on_gpu, machine_state, set_threads
 from modalign.stages.feature_cache import feature_cache, kept_choice
 from modalign.stages.measure import Measure
 from modalign.stages.phase_parts import parts_that_train, rate_scales, with_begun
@@ -75,6 +76,7 @@ class PhaseRun:
             with time("preparing"):
                 module, data, copied = self.assemble()
                 model, plan = module.model, module.plan
+                self._take_up(model, plan)
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
                 manifest = self._manifest(model, plan, copied)
                 manifest.extra |= kept_choice(earlier)
@@ -107,11 +109,23 @@ class PhaseRun:
 
     def assemble(self) -> tuple[StageModule, CurriculumData, list[Copied]]:
         """What trains, as it is before the first step, its data, and which start values were copied."""
-        pl.seed_everything(self.sources.settings.seed, verbose=False)
+        settings = self.sources.settings
+        pl.seed_everything(settings.seed, verbose=False)
+        set_threads(settings.trainer.threads, settings.data.workers, self.ranks.launch.local_size)
         model, copied = self.ranks.together(self._model)
-        plan = with_begun(self._plan(model), copied)
+        plan = self._plan(model)
+        if self.stage.backbone is None:
+            plan = with_begun(plan, model, copied)
         plan.apply(model)
         return self._module(model, plan), self._data(model), copied
+
+    def _take_up(self, model: Any, plan: FreezePlan) -> None:
+        """Parts that began frozen as the run's own checkpoint has them, if there is one: fitted again, they might
+        differ in their last bits."""
+        newest = self.ranks.of_first(lambda: newest_valid(self.folder.checkpoints)) if plan.begun else None
+        if newest is not None:
+            held = [part for part in plan.begun if part in read_seal(newest)["parts"]]
+            load_parts(model, load_checkpoint(newest, parts=held, with_state=False).tensors)
 
     @contextmanager
     def _locked(self) -> Iterator[ExitStack]:
@@ -139,7 +153,7 @@ class PhaseRun:
         state = gathered(module.model.state_dict(), self.ranks.first)
         if not self.ranks.first:
             return module.model
-        model, _ = self._model()
+        model, _ = self._model(fitted=False)
         model.load_state_dict(state)
         return model
 
@@ -166,7 +180,7 @@ class PhaseRun:
                 self.measure(self.spec, model, self.folder, before)
             manifest.extra["measuring"] = self.spec.measuring
 
-    def _model(self) -> tuple[Any, list[Copied]]:
+    def _model(self, fitted: bool = True) -> tuple[Any, list[Copied]]:
         settings, spec = self.sources.settings, self.spec
         chain = [ancestor.path for ancestor in lineage(self.parent.path)] if self.parent else []
         if self.stage.template == "text" and settings.model.text_tokenizer is None:
@@ -181,11 +195,15 @@ class PhaseRun:
             inherited_llm = {k: v for k, v in inherited.items() if k.startswith("llm.")}
             model.load_state_dict(inherited_llm, strict=False)
             model.match_scale()
-        return model, start(model, settings, spec.new, inherited, self._examples)
+        return model, start(model, settings, spec.new, inherited, self._captions if fitted else None)
 
-    def _examples(self, modality: str) -> list[Example]:
-        """The phase's training samples of one modality alone that have a caption, as they are before augmentation."""
-        return captioned(self.sources, self.spec.recipes, modality)
+    def _captions(self, tokenizer: str, modalities: Sequence[str]) -> MapFromCaptions:
+        """The start of a tokenizer from the captions of modalities that share it; the first process fits it."""
+
+        def examples() -> list[Example]:
+            return [each for m in modalities for each in captioned(self.sources, self.spec.recipes, m)]
+
+        return MapFromCaptions(tokenizer, examples, self.sources.settings.seed, self.ranks.of_first)
 
     def _vocabulary(self) -> None:
         folder = self.folder.path / "tokenizer"
@@ -244,6 +262,7 @@ class PhaseRun:
             },
             parts=[
                 {"name": part, "parameters": count, "trains": part in plan.trains, "gradient": None, "unchanged": None}
+                | ({"begun": True} if part in plan.begun else {})
                 for part, count in counts.items()
             ],
             start_values=[

@@ -14,6 +14,7 @@ from modalign.data.templates import CaptionTemplate
 from modalign.errors import BadSample, ModalignError
 from modalign.models.caption_start import fitted_tokenizer
 from modalign.stages.assemble import build_tokenizers
+from modalign.stages.captioned import expect_captions
 from modalign.stages.sources import SourceBook, template_of
 from modalign.types import MediaBatch
 
@@ -60,6 +61,10 @@ def rehearse_data(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
         tokenizers = build_tokenizers(declared)
     for recipe in dict.fromkeys(name for spec in specs for name in spec.recipes):
         _try_recipe(sources, recipe, declared, tokenizers)
+    for spec in specs:
+        for name in spec.new:
+            if declared[name].tokenizer.get("start") == FROM_CAPTIONS:
+                expect_captions(sources, spec.recipes, name, TRIES)
 
 
 def _try_recipe(

@@ -7,8 +7,8 @@ from modalign.runs.metrics import MetricLog
 IMAGE = ("stage=align", "modality=image", "+modalities.image.positions.std=0.41")
 FSDP2 = "trainer.engine=fsdp2"
 MUON = (
-    "stages.align.optimizer.muon={parts: [projectors, tokenizers], learning_rate: 0.01}",
-    "+stages.instruct.optimizer.muon={parts: [llm], learning_rate: 0.01}",
+    "stages.align.optimizer.muon={parts: [projectors, tokenizers], learning_rate: 0.003}",
+    "+stages.instruct.optimizer.muon={parts: [llm], learning_rate: 0.003}",
 )
 # Slices of two sources, one of which has variants that a rank's share may lack; two slices a step.
 FMRI = (

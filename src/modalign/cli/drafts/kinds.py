@@ -121,7 +121,7 @@ def _vector(sample: SampleFile, name: str, host: Host) -> Draft:
         comments={"mean": _ONE_SAMPLE},
         tokenizer_comments={
             "sizes": "one length a variant, such as {one: 320, two: 384}, where they differ",
-            "start": "a ridge regression onto the captions; null: random",
+            "start": "a ridge regression onto the captions; null: random (then without tokenizer_rate_scale)",
         },
     )  # fmt: skip
 
