@@ -25,7 +25,7 @@ $(STAMP): constraints.txt pyproject.toml
 
 setup: $(STAMP) ## Make the virtual environment
 
-demo: $(STAMP) ## Give a small language model eight senses and write the report (8 to 14 minutes on two cores)
+demo: $(STAMP) ## Give a small language model eight senses and write the report (7 to 13 minutes on two cores)
 	$(BIN)/python train.py
 
 bench: $(STAMP) ## Measure training against its peers, and write docs/speed.md (about 20 minutes on two quiet cores)

@@ -131,11 +131,13 @@ def _frozen(run: Path, manifest: Manifest) -> tuple[bool, str]:
     if manifest.checkpoint is None or digest != manifest.checkpoint["digest"]:
         return False, f"{checkpoint.name} is not the one of the manifest"
     held = set(read_seal(checkpoint)["parts"])
-    wanted = {part["name"] for part in manifest.parts if part["trains"] or part.get("begun")}
-    if beyond := held - wanted:
+    trained = {part["name"] for part in manifest.parts if part["trains"]}
+    begun = {part["name"] for part in manifest.parts if part.get("begun")}
+    if beyond := held - trained - begun:
         return False, f"{checkpoint.name} holds parts that were frozen: {', '.join(sorted(beyond))}"
-    if lost := wanted - held:
-        return False, f"{checkpoint.name} lacks parts that trained or began: {', '.join(sorted(lost))}"
+    for parts, what in ((trained, "trained"), (begun, "began")):
+        if lost := parts - held:
+            return False, f"{checkpoint.name} lacks parts that {what}: {', '.join(sorted(lost))}"
     return True, f"{len(frozen)} parts equal before and after by SHA-256; every byte of {checkpoint.name} verified"
 
 
