@@ -123,6 +123,13 @@ def meet_an_error(launch):
         }
 
 
+def orthogonal_in_float32(launch):
+    """Orthogonal steps as on a processor without instructions for bfloat16."""
+    from modalign.stages import muon
+
+    muon.NARROWEST_IN_HALF = sys.maxsize
+
+
 def stop(launch, rank, step):
     """SIGTERM reaches one rank while a step is under way."""
     from modalign.callbacks.checkpoints import StepCheckpoints

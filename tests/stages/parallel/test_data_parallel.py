@@ -7,8 +7,8 @@ from modalign.runs.metrics import MetricLog
 IMAGE = ("stage=align", "modality=image", "+modalities.image.positions.std=0.41")
 FSDP2 = "trainer.engine=fsdp2"
 MUON = (
-    "stages.align.optimizer.muon={parts: [projectors, tokenizers], learning_rate: 0.003}",
-    "+stages.instruct.optimizer.muon={parts: [llm], learning_rate: 0.003}",
+    "stages.align.optimizer.muon={parts: [projectors, tokenizers], learning_rate: 0.01}",
+    "+stages.instruct.optimizer.muon={parts: [llm], learning_rate: 0.01}",
 )
 # Slices of two sources, one of which has variants that a rank's share may lack; two slices a step.
 FMRI = (
@@ -55,7 +55,8 @@ def test_every_stage_is_the_same_on_two_processes(phase, more, train):
 @pytest.mark.parametrize("more", [(), (FSDP2,)], ids=["ddp", "fsdp2"])
 @pytest.mark.parametrize("phase", [IMAGE, ("stage=instruct", "modality=image")], ids=["align", "instruct"])
 def test_orthogonal_steps_are_the_same_on_two_processes(phase, more, train):
-    one, two = train(1, *phase, *MUON), train(2, *phase, *MUON, *more)
+    exact = {"before": "orthogonal_in_float32"}  # rounding to bfloat16 would make last bits large
+    one, two = train(1, *phase, *MUON, **exact), train(2, *phase, *MUON, *more, **exact)
     assert two.errors == [None, None]
     assert two.losses == pytest.approx(one.losses, rel=1e-5)
     assert two.apart_from(one) < 1e-3  # a direction whose gradient is rounding moves as far as any other
