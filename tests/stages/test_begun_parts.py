@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from modalign.cli.main import main as verb
-from modalign.models import caption_start
 from modalign.models.parts import part_of
 from modalign.runs.checkpoint import load_checkpoint
 from modalign.runs.folder import RunFolder
 from modalign.stages.load_run import load_run
-from modalign.stages.measure import Measure
 
 FROZEN = ("stages.align.train=[projectors]",)  # as where the encoder's features are kept on disk
 AUDIO = ("stage=align", "modality=audio", *FROZEN)
@@ -79,27 +75,3 @@ def test_what_was_fitted_and_then_frozen_is_kept_too(backbones, audio_frozen):
     for name in ("tokenizers.fmri.linears.one.weight", "tokenizers.fmri.linears.two.bias"):
         assert torch.equal(kept[name], began.model.state_dict()[name])
         assert torch.equal(loaded[name], kept[name])
-
-
-def test_a_run_that_goes_on_keeps_what_was_fitted_though_another_fit_would_differ(own_shop, monkeypatch):
-    shop, more = own_shop(), ("stage=align", "modality=fmri", "curriculum.groups=[[image],[fmri]]", *FROZEN)
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Measure, "__call__", killed)
-        with pytest.raises(KeyboardInterrupt):
-            shop.train(*more)
-    fit = caption_start.fit_ridge
-    refitted = []
-
-    def other(values, targets):
-        refitted.append(fit(values, targets))
-        return replace(refitted[-1], weight=refitted[-1].weight * (1 + 1e-6))
-
-    monkeypatch.setattr(caption_start, "fit_ridge", other)
-    run = shop.train(*more)
-    assert refitted
-    assert {p["name"]: p["unchanged"] for p in run.manifest().parts}["tokenizers.fmri"] is True
-    assert all(torch.equal(load_run(run.path).model.state_dict()[name], kept) for name, kept in held(run).items())
