@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from modalign.models import linear
+from modalign.models import linear, processor
 from modalign.models.linear import LARGE_MAP, MKL, ONEDNN, by_onednn, choose_libraries, library, product, using
 
 WIDE = 512
@@ -27,13 +27,8 @@ def random(*shape, seed=0):
 )
 @has_onednn
 def test_the_library_is_told_by_the_processor(name, avx512, expected, monkeypatch):
-    known = {"cpu_name": name, "avx512_f": avx512}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
-    linear._of_processor.cache_clear()
-    try:
-        assert library() == expected
-    finally:
-        linear._of_processor.cache_clear()
+    monkeypatch.setattr(processor, "capabilities", lambda: {"cpu_name": name, "avx512_f": avx512})
+    assert library() == expected
 
 
 def test_only_large_maps_in_float32_are_onednns():

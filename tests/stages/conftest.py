@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -211,3 +213,25 @@ def written_late(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[int
         return noted
 
     return begin
+
+
+@pytest.fixture
+def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """Within `told_to_stop(step)`, SIGTERM arrives while that step is under way, once."""
+
+    @contextmanager
+    def within(step: int) -> Iterator[None]:
+        told: list[int] = []
+        original = StepCheckpoints.on_train_batch_end
+
+        def stop(self: StepCheckpoints, trainer: pl.Trainer, *arguments: Any) -> None:
+            if trainer.global_step == step and not told:
+                told.append(step)
+                signal.raise_signal(signal.SIGTERM)
+            original(self, trainer, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StepCheckpoints, "on_train_batch_end", stop)
+            yield
+
+    return within

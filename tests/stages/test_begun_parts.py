@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from modalign.cli.main import main as verb
+from modalign.models import caption_start
 from modalign.models.parts import part_of
+from modalign.models.ridge import fit_ridge
 from modalign.runs.checkpoint import load_checkpoint
 from modalign.runs.folder import RunFolder
+from modalign.runs.sealed import newest_valid
 from modalign.stages.load_run import load_run
+from modalign.stages.phase_run import Interrupted
 
 FROZEN = ("stages.align.train=[projectors]",)  # as where the encoder's features are kept on disk
 AUDIO = ("stage=align", "modality=audio", *FROZEN)
@@ -75,3 +81,26 @@ def test_what_was_fitted_and_then_frozen_is_kept_too(backbones, audio_frozen):
     for name in ("tokenizers.fmri.linears.one.weight", "tokenizers.fmri.linears.two.bias"):
         assert torch.equal(kept[name], began.model.state_dict()[name])
         assert torch.equal(loaded[name], kept[name])
+
+
+def test_a_run_that_goes_on_takes_its_fitted_parts_from_its_checkpoint(
+    backbones, audio_frozen, tmp_path, monkeypatch, told_to_stop
+):  # fmt: skip
+    name = "tokenizers.fmri.linears.one.weight"
+    earlier = [spec.folder(backbones.runs) for spec in backbones.specs(*FMRI)[:-1]]
+    shop = backbones.elsewhere(tmp_path / "runs", *earlier)
+    with told_to_stop(2), pytest.raises(Interrupted):
+        shop.train(*FMRI)
+    stopped = RunFolder(shop.specs(*FMRI)[-1].folder(shop.runs))
+    kept = load_checkpoint(newest_valid(stopped.checkpoints)).flat()[name]
+
+    def turned(*arguments):
+        ridge = fit_ridge(*arguments)
+        return replace(ridge, weight=-ridge.weight)
+
+    monkeypatch.setattr(caption_start, "fit_ridge", turned)
+    assert not torch.equal(shop.phase(*FMRI).model.state_dict()[name], kept)  # fitted again, it is another
+    run = shop.train(*FMRI)
+    assert torch.equal(held(run)[name], kept)
+    unchanged = {part["name"]: part["unchanged"] for part in run.manifest().parts}
+    assert unchanged["tokenizers.fmri"] is True

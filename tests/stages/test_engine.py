@@ -1,12 +1,10 @@
 """Stopped and started again, with other workers or with a look at validation: a run ends as if nothing had been."""
 
 import re
-import signal
 
 import pytest
 import torch
 
-from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.callbacks.wandb_history import steps_in
 from modalign.evaluation.scores import read_results
 from modalign.runs.folder import RunFolder
@@ -39,35 +37,20 @@ CASES = {
 }  # fmt: skip
 
 
-def told_to_stop_at(step, monkeypatch):
-    """SIGTERM arrives while step number `step` is under way, once."""
-    told = []
-    original = StepCheckpoints.on_train_batch_end
-
-    def stop(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.global_step == step and not told:
-            told.append(step)
-            signal.raise_signal(signal.SIGTERM)
-        original(self, trainer, pl_module, outputs, batch, batch_idx)
-
-    monkeypatch.setattr(StepCheckpoints, "on_train_batch_end", stop)
-
-
 def rows(folder):
     """Everything logged but speeds, which no two runs share."""
     return [row for row in MetricLog(folder.metrics_file).read() if not row.name.startswith("speed/")]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_stopped_by_a_signal_ends_bit_identical_to_the_unbroken_one(name, own_shop, monkeypatch):
+def test_a_run_stopped_by_a_signal_ends_bit_identical_to_the_unbroken_one(name, own_shop, told_to_stop):
     more, step, other = CASES[name]
     whole = own_shop().train(*more)
     shop = own_shop()
     more = (*more, "trainer.checkpoint_every=100", *other)
-    with monkeypatch.context() as patch:
-        told_to_stop_at(step, patch)
-        with pytest.raises(Interrupted, match=rf"stopped by SIGTERM at step {step} of \d+, saved; the same command"):
-            shop.train(*more)
+    says = rf"stopped by SIGTERM at step {step} of \d+, saved; the same command"
+    with told_to_stop(step), pytest.raises(Interrupted, match=says):
+        shop.train(*more)
     folder = RunFolder(shop.runs / whole.name)
     assert folder.manifest().status == "interrupted"
     assert Interrupted.exit_code == 75

@@ -1,11 +1,8 @@
 """A run on kept outputs ends with the weights of the live run; `auto` measures once and keeps its choice."""
 
-import signal
-
 import pytest
 import torch
 
-from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.stages import feature_trial
 from modalign.stages.feature_cache import FeatureCache
 from modalign.stages.feature_trial import Trial, place_is_nothing
@@ -21,18 +18,6 @@ TUNE = (
 
 def kept_in(folder, setting="on"):
     return f"data.feature_cache={setting}", f"data.feature_cache_folder={folder}"
-
-
-def stop_at(step, monkeypatch):
-    """SIGTERM arrives while step number `step` is under way."""
-    original = StepCheckpoints.on_train_batch_end
-
-    def stop(self, trainer, *arguments):
-        if trainer.global_step == step:
-            signal.raise_signal(signal.SIGTERM)
-        original(self, trainer, *arguments)
-
-    monkeypatch.setattr(StepCheckpoints, "on_train_batch_end", stop)
 
 
 def record(folder):
@@ -74,7 +59,9 @@ def test_a_run_that_finds_every_entry_damaged_ends_as_the_live_run(live, own_sho
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_its_choice_and_ends_as_the_live_run(live, own_shop, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_with_its_choice_and_ends_as_the_live_run(
+    live, own_shop, tmp_path, monkeypatch, told_to_stop
+):  # fmt: skip
     asked = []
 
     def measured(*arguments):
@@ -83,10 +70,8 @@ def test_a_stopped_run_goes_on_with_its_choice_and_ends_as_the_live_run(live, ow
 
     monkeypatch.setattr("modalign.stages.feature_cache.measure", measured)
     shop, more = own_shop(), (*TUNE, *kept_in(tmp_path, "auto"))
-    with monkeypatch.context() as patch:
-        stop_at(9, patch)
-        with pytest.raises(Interrupted):
-            shop.train(*more)
+    with told_to_stop(9), pytest.raises(Interrupted):
+        shop.train(*more)
     count = len(asked)
     assert count >= 1
     folder = shop.train(*more)

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from modalign.bench.examine import examine
 from modalign.bench.loops import OPTIMIZER, Course, Stamps
 from modalign.bench.published import IGNORED
 from modalign.bench.subject import MODALITY
@@ -81,8 +82,17 @@ def hub_loop(course: Course) -> float:
 def padding_loop(course: Course) -> float:
     """Samples one by one, put together and padded to the batch's longest by a collator."""
     items = [item for batch in course.batches for item in samples_of(batch)]
-    size = course.subject.scale.samples
+    size = course.batches[0].num_samples
     return _train(course, PaddedBatches(course.subject.model), items, padded, size)
+
+
+def padding_flops(course: Course) -> float:
+    """FLOPs of the steps on the course's batches when a collator has padded them, over those of our steps."""
+    model, theirs = course.subject.model, PaddedBatches(course.subject.model)
+    course.restart()
+    ours = sum(examine(model, lambda b=batch: course.mean_loss(b)).flops for batch in course.batches)
+    padding = (padded(samples_of(batch)) for batch in course.batches)
+    return sum(examine(theirs, lambda i=items: theirs(**i)["loss"]).flops for items in padding) / ours
 
 
 def samples_of(batch: Batch) -> list[Item]:
@@ -118,8 +128,8 @@ def _train(
         disable_tqdm=True, remove_unused_columns=False, use_cpu=course.subject.device.type != "cuda",
         dataloader_pin_memory=False, bf16=course.subject.half,
     )  # fmt: skip
-    quiet = logging.getLogger("transformers.trainer")
-    quiet.setLevel(logging.ERROR)
+    for noisy in ("transformers.trainer", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = _InOrder(

@@ -29,7 +29,8 @@ class Scale:
 class Size:
     """`step` is what steps are compared at; `frame`, smaller, what the frameworks around a step are.
 
-    `frame_steps` of them make a round; `images` of `image_px` are in the loader's shards, read by `workers`, and for
+    `frame_steps` of them make a round; a batch that a collator pads has `padded` samples, as at full size, since how much
+    is padded depends on how many there are; `images` of `image_px` are in the loader's shards, read by `workers`, and for
     training steps without workers `ahead` slices by a thread; `answers` of `answer_tokens` are generated; `gemm` is the
     side of the product that gives the floor; `optimizer`: a step ends with AdamW. `judged` is the kind of device whose
     bars hold at this size.
@@ -38,6 +39,7 @@ class Size:
     step: Scale
     frame: Scale
     frame_steps: int
+    padded: int
     images: int
     image_px: tuple[int, int]
     workers: int
@@ -76,8 +78,8 @@ _STANDARD = Scale(_model(1024, 8, 16, 2752, 32000, (256, 8, 704), (384, 6, 224))
 _FULL = Scale(("model=onellm_7b", _PACKED), 32, 32, 96, 4, 256, 2016)
 
 SIZES: dict[str, Size] = {
-    "tiny": Size(_TINY, _TINY, 4, 24, (40, 30), 0, 2, 4, 4, 64),
-    "small": Size(_SMALL, _SMALL, 12, 128, (320, 240), 0, 2, 32, 16, 1024),
-    "standard": Size(_STANDARD, _SMALL, 16, 256, (640, 480), 0, 2, 32, 16, 2048, judged="cpu"),
-    "full": Size(_FULL, _FULL, 8, 2048, (640, 480), 8, 0, 32, 32, 8192, optimizer=False, judged="gpu"),
+    "tiny": Size(_TINY, _TINY, 4, 4, 24, (40, 30), 0, 2, 4, 4, 64),
+    "small": Size(_SMALL, _SMALL, 12, 32, 128, (320, 240), 0, 2, 32, 16, 1024),
+    "standard": Size(_STANDARD, _SMALL, 16, 32, 256, (640, 480), 0, 2, 32, 16, 2048, judged="cpu"),
+    "full": Size(_FULL, _FULL, 8, 32, 2048, (640, 480), 8, 0, 32, 32, 8192, optimizer=False, judged="gpu"),
 }

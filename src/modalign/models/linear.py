@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeGuard
 
 import torch
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
+
+from modalign.models.processor import is_amd_with_avx512
 
 MKL, ONEDNN = "MKL", "oneDNN"
 # Numbers in a weight from which a gain is more than what a call from Python costs.
@@ -41,11 +42,8 @@ def using(name: str) -> Iterator[None]:
         _taken.pop()
 
 
-@cache
 def _of_processor() -> str:
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    amd = "AMD" in str(known.get("cpu_name", "")) and bool(known.get("avx512_f"))
-    return ONEDNN if amd and _onednn is not None and torch.backends.mkldnn.is_available() else MKL
+    return ONEDNN if is_amd_with_avx512() and _onednn is not None and torch.backends.mkldnn.is_available() else MKL
 
 
 def by_onednn(x: Tensor, weight: Tensor) -> bool:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modalign.models.parts import ADAPTERS, match, part_of, parts
+from modalign.models.processor import multiplies_half_fast
 from modalign.models.shards import like, whole
 
 # Newton-Schulz in fifth order, each round with the odd polynomial that is nearest to 1 over where the round before has
@@ -164,7 +165,7 @@ def orthogonal(matrices: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
 
 
 def _fast_in_half(x: Tensor) -> bool:
-    """Whether products of this size are faster in bfloat16: on a GPU, and on a processor that has instructions for it
+    """Whether products of this size are faster in bfloat16: on a GPU, and on a processor that multiplies it fast
     where a matrix is wide enough to repay the conversion."""
-    native = x.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() and x.shape[1] >= NARROWEST_IN_HALF
+    native = x.device.type == "cpu" and multiplies_half_fast() and x.shape[1] >= NARROWEST_IN_HALF
     return x.is_cuda or native
