@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ _ALIKE_IN_HALF = 0.2  # bfloat16 rounds to three digits, and the sign of a small
 
 def measure(setting: Setting, name: str) -> Result:
     """Ours against the framework of the row; after a round both must have arrived at the same weights."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which the Trainer imports: it misses a kernel on a CPU
     from modalign.bench.hub_trainer import hub_loop, padding_flops, padding_loop
 
     peer = {

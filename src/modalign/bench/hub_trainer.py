@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -88,11 +89,19 @@ def padding_loop(course: Course) -> float:
 
 def padding_flops(course: Course) -> float:
     """FLOPs of the steps on the course's batches when a collator has padded them, over those of our steps."""
-    model, theirs = course.subject.model, PaddedBatches(course.subject.model)
+    model = course.subject.model
+    theirs = PaddedBatches(model)
+
+    def their_loss(batch: Batch) -> Tensor:
+        with torch.autocast(course.subject.device.type, dtype=torch.bfloat16, enabled=course.subject.half):
+            return cast(Tensor, theirs(**padded(samples_of(batch)))["loss"])
+
     course.restart()
-    ours = sum(examine(model, lambda b=batch: course.mean_loss(b)).flops for batch in course.batches)
-    padding = (padded(samples_of(batch)) for batch in course.batches)
-    return sum(examine(theirs, lambda i=items: theirs(**i)["loss"]).flops for items in padding) / ours
+    counts = [
+        sum(examine(each, partial(loss, batch)).flops for batch in course.batches)
+        for each, loss in ((theirs, their_loss), (model, course.mean_loss))
+    ]
+    return counts[0] / counts[1]
 
 
 def samples_of(batch: Batch) -> list[Item]:
@@ -128,8 +137,8 @@ def _train(
         disable_tqdm=True, remove_unused_columns=False, use_cpu=course.subject.device.type != "cuda",
         dataloader_pin_memory=False, bf16=course.subject.half,
     )  # fmt: skip
-    for noisy in ("transformers.trainer", "bitsandbytes.backends.cpu.ops"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    quiet = logging.getLogger("transformers.trainer")
+    quiet.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = _InOrder(

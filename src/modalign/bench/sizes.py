@@ -29,11 +29,11 @@ class Scale:
 class Size:
     """`step` is what steps are compared at; `frame`, smaller, what the frameworks around a step are.
 
-    `frame_steps` of them make a round; a batch that a collator pads has `padded` samples, as at full size, since how much
-    is padded depends on how many there are; `images` of `image_px` are in the loader's shards, read by `workers`, and for
-    training steps without workers `ahead` slices by a thread; `answers` of `answer_tokens` are generated; `gemm` is the
-    side of the product that gives the floor; `optimizer`: a step ends with AdamW. `judged` is the kind of device whose
-    bars hold at this size.
+    `frame_steps` of them make a round; a batch that a collator pads has `padded` samples, as at full size, since how
+    much is padded depends on how many there are; `images` of `image_px` are in the loader's shards, read by `workers`,
+    and for training steps without workers `ahead` slices by a thread; `answers` of `answer_tokens` are generated;
+    `gemm` is the side of the product that gives the floor; `optimizer`: a step ends with AdamW. `judged` is the kind of
+    device whose bars hold at this size.
     """
 
     step: Scale
