@@ -8,12 +8,17 @@ import pytest
 import torch
 
 from modalign.cli.main import main as verb
+from modalign.config.compose import compose_settings
+from modalign.config.planning import PlanningBook
+from modalign.config.specs import Planner
 from modalign.models import caption_start
 from modalign.models.parts import part_of
 from modalign.models.ridge import fit_ridge
 from modalign.runs.checkpoint import load_checkpoint
 from modalign.runs.folder import RunFolder
 from modalign.runs.sealed import newest_valid
+from modalign.stages.forecast.forecast import Forecaster
+from modalign.stages.forecast.plan import engine_of
 from modalign.stages.load_run import load_run
 from modalign.stages.phase_run import Interrupted
 
@@ -35,6 +40,16 @@ def test_its_phase_keeps_what_began_frozen_beside_what_trained(audio_frozen):
     trained = {part["name"] for part in audio_frozen.manifest().parts if part["trains"]}
     kept = {part_of(name) for name in held(audio_frozen)}
     assert kept - trained == {"tokenizers.audio", "positions.audio"}  # not image's, which the parent holds
+
+
+@pytest.mark.parametrize("more", [AUDIO, FMRI])
+def test_a_plan_counts_what_begins_frozen_with_what_trains(backbones, audio_frozen, more):
+    settings, _ = compose_settings(backbones.overrides(*more))
+    book = PlanningBook(settings)
+    chain = Planner(settings, book).plan()
+    runs = {spec.identity: spec.folder(backbones.runs) for spec in chain}
+    foreseen = Forecaster(settings, book, engine_of(settings.trainer), runs)(chain[-1]).checkpoint.weights
+    assert foreseen == sum(t.numel() * t.element_size() for t in held(backbones.train(*more)).values())
 
 
 def test_a_run_that_keeps_what_began_is_found_sound(audio_frozen, capsys):

@@ -153,7 +153,7 @@ def _add_noise(state: Mapping[str, Tensor], prefixes: Iterable[str], noise: floa
     for prefix in prefixes:
         for name in sorted(n for n in state if n.startswith(prefix + ".")):
             tensor = state[name]
-            if tensor.numel() > 1:
+            if tensor.numel() > 1 and not tensor.is_meta:  # shapes alone, as a plan has them
                 spread = float(tensor.float().std())
                 drawn = torch.randn(tensor.shape, generator=generator) * (noise * spread)
                 tensor.add_(drawn.to(tensor))

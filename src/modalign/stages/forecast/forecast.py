@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from modalign.config.build import build
 from modalign.config.planning import PlanningBook
 from modalign.config.schema import Settings, StageSettings
@@ -18,6 +20,7 @@ from modalign.curriculum.schedule import SliceSchedule
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
 from modalign.models.freezing import FreezableModule, FreezePlan, keep_in_float32
 from modalign.runs.checkpoint import MAX_FILE_BYTES
+from modalign.stages.assemble import start
 from modalign.stages.forecast.memory import (
     Engine,
     Memory,
@@ -33,7 +36,7 @@ from modalign.stages.forecast.shadow import as_shapes, build_shadow
 from modalign.stages.forecast.slice_cost import SliceCost, Tokens, slice_cost
 from modalign.stages.forecast.slices import Slice, Slices
 from modalign.stages.forecast.words import text_tokenizer_of
-from modalign.stages.phase_parts import parts_that_train
+from modalign.stages.phase_parts import BEGINNING, parts_that_train, with_begun
 from modalign.stages.sources import SourceBook
 
 PATH = {"tokenizer", "positions", "encoder", "projector"}  # what of a modality's settings decides a cost
@@ -59,7 +62,7 @@ class RecipeForecast:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint on disk: weights of the parts that train, in how many files, and what training goes on from."""
+    """One checkpoint on disk: weights of the parts that train or begin, in how many files, and what training needs."""
 
     weights: int
     files: int
@@ -117,12 +120,22 @@ class _Phase:
         self.stage: StageSettings = spec.stage_settings or owner.settings.stages[spec.stage]
         self.tokenizer = text_tokenizer_of(owner.settings, spec, owner.runs)
         self.model = build_shadow(owner.settings, spec, self.tokenizer)
-        self.plan: FreezePlan = parts_that_train(self.model, spec, owner.settings, owner.book)
+        self.plan = self._begun(parts_that_train(self.model, spec, owner.settings, owner.book))
         self.plan.apply(self.model)
         if owner.settings.trainer.precision != "bf16-true":
             keep_in_float32(self.model)
         self.model.train()
         self.slices = Slices(owner.sources, self.tokenizer, owner.engine.world_size)
+
+    def _begun(self, plan: FreezePlan) -> FreezePlan:
+        """The plan with the frozen parts that no earlier run will hold, which this one keeps."""
+        settings, above = self.owner.settings, self.spec.parent
+        if self.stage.backbone is not None or not any(part.split(".")[0] in BEGINNING for part in plan.frozen):
+            return plan
+        inherited: dict[str, Tensor] = {}
+        if above is not None and (above.stage_settings or settings.stages[above.stage]).backbone is None:
+            inherited = build_shadow(settings, above, self.tokenizer).state_dict()
+        return with_begun(plan, self.model, start(self.model, settings, self.spec.new, inherited))
 
     def cost(self, slice_: Slice, recompute: bool) -> SliceCost:
         """A slice's cost in this phase, or that of an equal slice of an equal model."""
@@ -227,7 +240,7 @@ class _Phase:
     def _checkpoint(self, state: Mapping[str, int]) -> Checkpoint:
         sizes: Counter[str] = Counter()
         for part in part_memory(self.model, self.plan, Engine(), {}):
-            if part.trains:
+            if part.name in self.plan.saved:
                 sizes[part.name] = part.weights
         return Checkpoint(
             sizes.total(), sum(-(-size // MAX_FILE_BYTES) for size in sizes.values()), sum(state.values())
