@@ -87,15 +87,18 @@ class Reader:
     names: dict = field(default_factory=dict)
     page: str = ""
 
-    def follow(self, page: Path) -> None:
+    def follow(self, page: Path) -> int:
+        """Do what a page's blocks say, from top to bottom; how many there were."""
         self.page = page.name
         if "model=onellm_7b" in page.read_text():
             lay_out_shards()
-        for block in blocks_of(page):
+        blocks = list(blocks_of(page))
+        for block in blocks:
             try:
                 getattr(self, f"do_{block.language}")(block)
             except Exception as error:
                 raise AssertionError(f"{block}: {error}") from error
+        return len(blocks)
 
     def do_text(self, block: Block) -> None:
         """Figures and output: what they say of errors has a test of its own."""

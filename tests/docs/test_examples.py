@@ -26,7 +26,8 @@ def test_the_language_of_every_example_is_known(block):
 
 
 def test_a_page_can_be_typed_from_top_to_bottom(page, reader):
-    reader.follow(page)
+    fences = [line for line in page.read_text().splitlines() if line.lstrip().startswith("```")]
+    assert reader.follow(page) == len(fences) / 2
 
 
 @pytest.mark.slow
