@@ -13,6 +13,8 @@ from torch import Tensor
 
 # How far along its path a medium has come: decoded, or what its frozen parts have made of it.
 DECODED, FEATURES, SOFT_TOKENS = "decoded", "features", "soft_tokens"
+# The variant of a medium that names none, where a modality has variants.
+DEFAULT_VARIANT = "default"
 
 
 @dataclass(frozen=True, slots=True)

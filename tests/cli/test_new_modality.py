@@ -40,6 +40,7 @@ SAMPLES = {
     "table.csv": (numbers(90, 2), [], "series", "num_channels: 2"),
     "wire.npy": (numbers(300), ["--kind", "series"], "series", "num_channels: 1"),
     "genes.npy": (numbers(500), [], "vector", "default: 500"),
+    "column.csv": (numbers(500, 1), ["--kind", "vector"], "vector", "default: 500"),
     "radar.npy": (numbers(100, 70), [], "map", "MapTokenizer"),
     "touch.npy": (numbers(8, 12, 3), [], "map", "channels: 3"),
     "film.npy": (numbers(20, 30, 40), [], "frames", "num_frames: 8"),

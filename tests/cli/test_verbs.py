@@ -53,6 +53,7 @@ def test_one_word_too_many_is_told_in_one_line(modalign):
 def test_a_pattern_that_fits_several_folders_is_told_as_such(modalign, tmp_path):
     told = modalign("ledger", tmp_path, tmp_path).error
     assert f"'{tmp_path}' is one word too many; if it comes from a pattern (runs/align-*), several folders fit" in told
+    assert f"the newest is {tmp_path}" in told
 
 
 def test_a_setting_without_a_value_is_told_in_one_line(modalign):

@@ -9,12 +9,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from modalign.data.collate import Collator
-from modalign.data.dataset import Source
-from modalign.data.decoders import DepthDecoder, ImageDecoder, StackDecoder
+from modalign.data.dataset import Source, check_length
+from modalign.data.decoders import DepthDecoder, ImageDecoder, StackDecoder, VectorDecoder
 from modalign.data.order import Stream
 from modalign.data.reader import ShardReader
 from modalign.data.shards import ShardWriter
 from modalign.data.slices import DataError, SliceDataset
+from modalign.data.sources.encode import encode_array
 from modalign.data.templates import CaptionTemplate, ChatTemplate
 from modalign.errors import BadSample, ModalignError
 from modalign.types import MediaSpan
@@ -221,6 +222,33 @@ def test_several_members_can_be_one_medium(tmp_path, make_recipe_object):
         recipe, reader, {"depth": StackDecoder([ImageDecoder(8), DepthDecoder(8, 5)])}, CaptionTemplate(), Stream(1, 0)
     )
     assert isinstance(source.sample(0).spans[0], MediaSpan)
+
+
+def test_a_vector_of_another_length_than_its_variant_is_a_bad_sample(tmp_path, make_recipe_object):
+    with ShardWriter(tmp_path / "train") as writer:
+        for key, length, subject in (("a", 4, "one"), ("b", 6, "two"), ("c", 6, "one"), ("d", 3, "two")):
+            record = json.dumps({"caption": "x", "subject": subject}).encode()
+            writer.write(key, {"npy": encode_array(np.zeros(length, np.float32), "npy", None, None), "json": record})
+    recipe = make_recipe_object(media={"fmri": "npy"}, variant_key="subject")
+    lengths = {"fmri": {"one": 4, "two": 6}}
+    source = Source(
+        recipe, ShardReader(tmp_path / "train"), {"fmri": VectorDecoder()}, CaptionTemplate(), Stream(4, 0),
+        lengths=lengths,
+    )  # fmt: skip
+    assert [len(source.at(index).spans[0].value) for index in (0, 1)] == [4, 6]
+    with pytest.raises(BadSample, match=r"c: .npy does not decode as fmri: 6 values where .* variant 'one' takes 4"):
+        source.at(2)
+    with pytest.raises(BadSample, match=r"d: .* 3 values where the tokenizer's variant 'two' takes 6"):
+        source.media(3)
+
+
+@pytest.mark.parametrize("lengths", [{"default": 4}, {"only": 4}, {"default": 4, "wide": 9}])
+def test_a_vector_without_a_variant_is_the_default_or_the_only_one(lengths):
+    check_length(lengths, torch.zeros(4), None)
+    with pytest.raises(ValueError, match="5 values where"):
+        check_length(lengths, torch.zeros(5), None)
+    check_length(lengths, torch.zeros(5, 2), None)  # no vector
+    check_length({}, torch.zeros(5), None)
 
 
 def test_a_source_is_checked_when_it_is_built(make_source, tmp_path, make_split):

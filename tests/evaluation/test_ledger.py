@@ -44,6 +44,19 @@ def test_worst_forgetting_and_transfers():
     assert ledger.text_loss_change(0) is None
 
 
+def test_a_loss_on_other_texts_is_no_change_and_other_items_are_told():
+    """A phase measured with another number of items sees other texts: a frozen model's loss moves with them."""
+    fewer = Results("run", 1, ENTRIES[1][2].scores, TextLoss(0.12, 40))
+    again = Results("run", 1, ENTRIES[2][2].scores, TextLoss(0.15, 40))
+    ledger = build_ledger([ENTRIES[0], (*ENTRIES[1][:2], fewer), (*ENTRIES[2][:2], again), ENTRIES[3]])
+    assert ledger.text_loss_change(1) is None
+    assert ledger.text_loss_change(2) == pytest.approx(0.25)
+    assert ledger.text_loss_change(3) == pytest.approx(0.10)
+    assert not ledger.other_items
+    short = replace(fewer, scores=tuple(replace(score, n=40) for score in fewer.scores))
+    assert build_ledger([ENTRIES[0], (*ENTRIES[1][:2], short)]).other_items
+
+
 def test_transfer_is_that_of_lopez_paz_and_ranzato_by_hand():
     """R[last, j] - R[j, j] for all but the last phase's; R[j - 1, j] - b[j] for all but the first."""
     r = [[0.90, None, None], [0.85, 0.80, None], [0.88, 0.70, 0.60]]

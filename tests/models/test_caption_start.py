@@ -106,7 +106,10 @@ def test_a_caption_is_the_mean_of_its_tokens_embeddings(model):
 def test_a_variant_of_which_nothing_can_be_said_keeps_its_random_start_and_is_named(model, caplog):
     before = model.tokenizers["voxels"].linears["b"].weight.clone()
     noise = [Example(torch.randn(50), "b", e.caption) for e in examples(30, variants=("b",))]
-    for others, why in ((examples(2)[1:], "1 captions are too few"), (noise, "30 captions say nothing of those left")):
+    for others, why in (
+        (examples(2)[1:], "1 captions are too few"),
+        (noise, "a regression on 30 samples foretells nothing"),
+    ):
         with caplog.at_level(logging.WARNING):
             one, other = start_from_parent(
                 model, {}, [MapFromCaptions("voxels", lambda o=others: [*examples(20, variants=("a",)), *o])]

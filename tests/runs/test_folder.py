@@ -158,3 +158,22 @@ def test_other_runs_that_begin_alike_are_no_copies(tmp_path):
     begin(tmp_path / f"{NAME}-2x", status="finished")
     begin(tmp_path / f"{NAME}-1", status="finished")
     assert place_run(tmp_path, NAME, ID).name == NAME
+
+
+def test_an_error_before_anything_was_written_leaves_no_folder(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "align-audio-12345678")
+
+    def fail(*written):
+        with folder.lock():
+            for name in written:
+                (folder.path / name).write_text("{}")
+            raise ValueError("torn")
+
+    with pytest.raises(ValueError, match="torn"):
+        fail()
+    assert not folder.path.exists()
+    with pytest.raises(ValueError, match="torn"):
+        fail("manifest.json")
+    assert {path.name for path in folder.path.iterdir()} == {"manifest.json", folder.lock_file.name}
+    with folder.lock():
+        pass

@@ -17,6 +17,15 @@ def test_bad_samples_are_counted_by_recipe_and_the_first_named():
     assert entry["examples"][0] == {"key": "key0", "reason": "does not decode"}
 
 
+def test_a_sample_that_is_read_again_is_counted_again_and_named_once():
+    holes = Holes(max_share=0.5)
+    for key in ("a", "b", "a", "a"):
+        holes.add("gestures", key, "does not decode")
+    entry = holes.to_dict()["gestures"]
+    assert entry["count"] == 4
+    assert [example["key"] for example in entry["examples"]] == ["a", "b"]
+
+
 def test_a_resumed_run_goes_on_counting():
     holes = Holes(max_share=0.5)
     holes.add("a", "1", "bad")

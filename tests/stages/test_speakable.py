@@ -21,7 +21,8 @@ def test_captions_far_above_the_known_text_are_warned_of_by_recipe_and_number(ba
     sources = backbones.sources()
     with caplog.at_level(logging.WARNING, "modalign.stages.speakable"):
         found = warn_where_unspeakable(None, sources, ("world_image", "world_audio", "world_chat"))
-    assert found == {"world_image": 2.5, "world_audio": 3.5}  # text alone has no captions
+    assert found["caption_loss"] == {"world_image": 2.5, "world_audio": 3.5}  # text alone has no captions
+    assert found["unspeakable"] == [["world_audio", 3.5, 1.0]]
     (record,) = caplog.records
     assert "recipe world_audio" in record.getMessage()
     assert "3.50 nats a token, against 1.00" in record.getMessage()

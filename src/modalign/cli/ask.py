@@ -138,7 +138,7 @@ def _question(
 ) -> str | None:
     """What to ask; None for a bare caption."""
     if words and Path(words[0]).is_dir():
-        raise ModalignError(f"'{words[0]}' is no question{several_folders(words[0])}")
+        raise ModalignError(f"'{words[0]}' is no question{several_folders(words[0], words)}")
     if len(words) > 1:
         raise ModalignError(f"{len(words)} questions were given ('{words[0]}', '{words[1]}'): put one in quotes")
     if not modalities and not (chat and words):
@@ -166,7 +166,7 @@ def _decode(
     settings: Settings, files: Sequence[tuple[str, str, Any]], variants: dict[str, str]
 ) -> tuple[MediaSpan, ...]:
     """The files as the model's input, before it is loaded, so that a bad one is told at once."""
-    from modalign.data.dataset import decoded_span
+    from modalign.data.dataset import check_length, decoded_span
     from modalign.stages.sources import SourceBook
 
     sources = SourceBook(settings, RecipeBook(settings))
@@ -175,6 +175,7 @@ def _decode(
         try:
             decoder = sources.decoder(modality)
             value = decoder(content, None)
+            check_length(settings.modalities[modality].tokenizer.get("sizes", {}), value, variants.get(modality))
         except ValueError as error:
             raise ModalignError(f"--{modality} {name}: the file does not decode as {modality}: {error}") from None
         spans.append(decoded_span(modality, decoder, value, variants.get(modality)))

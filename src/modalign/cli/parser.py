@@ -35,7 +35,7 @@ class VerbParser(argparse.ArgumentParser):
                 raise unknown_name("option", word.partition("=")[0], known, self.prog)
         namespace, rest = self.parse_known_intermixed_args(list(arguments))
         if rest:
-            self.error(f"'{rest[0]}' is one word too many{several_folders(rest[0])}")
+            self.error(f"'{rest[0]}' is one word too many{several_folders(rest[0], arguments)}")
         return namespace
 
     def add_settings(self, words: bool = True) -> None:
@@ -47,9 +47,12 @@ class VerbParser(argparse.ArgumentParser):
             self.add_argument("settings", nargs="*", default=[], metavar="key=value", help="settings, as in train.py")
 
 
-def several_folders(word: str) -> str:
-    """What may be wrong where it is a folder: a shell puts all that fit a pattern in its place."""
-    return "; if it comes from a pattern (runs/align-*), several folders fit: name one" if Path(word).is_dir() else ""
+def several_folders(word: str, words: Sequence[str]) -> str:
+    """What may be wrong where it is a folder: a shell puts all that fit a pattern, `words`, in its place."""
+    if not Path(word).is_dir():
+        return ""
+    newest = max((path for path in map(Path, words) if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    return f"; if it comes from a pattern (runs/align-*), several folders fit: name one (the newest is {newest})"
 
 
 def read_settings(options: argparse.Namespace, extra: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:

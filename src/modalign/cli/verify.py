@@ -41,7 +41,11 @@ def run(arguments: Sequence[str]) -> int:
     if damaged := [report for report in reports if not report.ok]:
         bad = sum(len(report.bad) for report in damaged)
         where = ", ".join(str(report.folder) for report in damaged)
-        raise ModalignError(f"damage in {where}: {count(bad)} samples cannot be read (all of it is named above)")
+        raise ModalignError(
+            f"damage in {where}: {count(bad)} samples cannot be read (all of it is named above): mend or take them "
+            f"out where the shards are made from, remove the folder and run `modalign shards` again; training counts "
+            f"and leaves out a share of them up to data.max_bad_share"
+        )
     say("whole")
     return 0
 
@@ -97,7 +101,8 @@ def _decoding(settings: Settings, recipe: Recipe) -> Check:
 
     book, reader = SourceBook(settings, RecipeBook(settings)), OneSample()
     decoders = {modality: book.decoder(modality) for modality in recipe.media}
-    source = Source(recipe, reader, decoders, CaptionTemplate(), lambda position: (0, 0))
+    lengths = book.lengths(recipe)
+    source = Source(recipe, reader, decoders, CaptionTemplate(), lambda position: (0, 0), lengths=lengths)
 
     def check(sample: RawSample) -> None:
         reader.sample = sample

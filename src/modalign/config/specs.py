@@ -120,8 +120,8 @@ class Planner:
         if missing:
             carriers = ", ".join(self.book.carrying(missing[0])) or "none"
             raise ModalignError(
-                f"modality '{missing[0]}' has no recipe: recipes that carry it: {carriers}; "
-                f"add +data.align.{missing[0]}=[<recipe>] or 'recipes' to its YAML"
+                f"modality '{missing[0]}' names no recipe to align it with; recipes that hold it: {carriers}: "
+                f"write `recipes: [<one of them>]` into its YAML, or add +data.align.{missing[0]}=[<one of them>]"
             )
         return [name for name in self.settings.modalities if self.book.alignment_recipes(name)]
 

@@ -104,7 +104,8 @@ def _in_order(modality: str | Sequence[str], incremental: Sequence[Phase]) -> tu
         raise ModalignError(f"modality=[] names nothing: name at least one of {', '.join(sorted(known))}")
     for name in asked:
         if name not in known:
-            raise unknown_name("modality", str(name), known, where="the curriculum")
+            error = unknown_name("modality", str(name), known, where="the curriculum")
+            raise ModalignError(f"{error}; one that is declared joins it by curriculum.groups")
     return tuple(name for name in known if name in asked)
 
 

@@ -16,7 +16,7 @@ from modalign.data.reader import RawSample
 from modalign.data.recipes import Recipe
 from modalign.data.templates import Record, Template
 from modalign.errors import BadSample, ModalignError, unknown_name
-from modalign.types import MediaSpan, Sample
+from modalign.types import DEFAULT_VARIANT, MediaSpan, Sample
 
 Use = Literal["nothing", "names", "outputs"]
 """What a sample takes from the shelves: nothing, the names to keep outputs under, or the outputs that are there."""
@@ -43,7 +43,8 @@ class Source:
     """One recipe's split made into samples: read, decode, put into a template.
 
     `decoders` maps modality to decoder; `prompts` maps modality to caption prompts (and "pair" to those for several
-    media in one sample, which are not asked for captions without); `stream` maps a position to (epoch, index). A
+    media in one sample, which are not asked for captions without); `stream` maps a position to (epoch, index);
+    `lengths` maps a modality of vectors to how many values each variant has, and a vector of another length is bad. A
     sample's randomness is keyed by seed, recipe, key and position.
     """
 
@@ -56,13 +57,14 @@ class Source:
         stream: Callable[[int], tuple[int, int]],
         prompts: Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
+        lengths: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         for modality in recipe.media:
             if modality not in decoders:
                 raise unknown_name("modality", modality, decoders, f"recipe {recipe.name}")
         self.recipe, self.reader, self.template, self.stream = recipe, reader, template, stream
         self.decoders = {modality: decoders[modality] for modality in recipe.media}
-        self.seed = seed
+        self.seed, self.lengths = seed, lengths or {}
         self.shelves: dict[str, Shelf] = {}  # by modality, where outputs of frozen parts are kept
         self.prompts = recipe.prompts or tuple((prompts or {}).get(self._prompt_name(), ()))
         alone = len(recipe.media) == 1 or recipe.task == "caption"
@@ -129,7 +131,7 @@ class Source:
         return [
             self._shelved(raw, modality, rng, use)
             if use != "nothing" and modality in self.shelves and rng is not None and variant is None
-            else decoded_span(modality, self.decoders[modality], self._decode_one(raw, modality, rng), variant)
+            else decoded_span(modality, self.decoders[modality], self._decode_one(raw, modality, rng, variant), variant)
             for modality in self.recipe.media
         ]
 
@@ -147,13 +149,15 @@ class Source:
         kept_as = None if watched.used or value.ndim < 2 else name
         return decoded_span(modality, self.decoders[modality], value, kept_as=kept_as)
 
-    def _decode_one(self, raw: RawSample, modality: str, rng: Any) -> Tensor:
+    def _decode_one(self, raw: RawSample, modality: str, rng: Any, variant: str | None = None) -> Tensor:
         content = self._content(raw, modality)
         try:
-            return self.decoders[modality](content if len(content) > 1 else content[0], rng)
+            value = self.decoders[modality](content if len(content) > 1 else content[0], rng)
+            check_length(self.lengths.get(modality, {}), value, variant)
         except ValueError as error:
             extension = self.recipe.media[modality]
             raise BadSample(raw.key, f".{extension} does not decode as {modality}: {error}") from error
+        return value
 
     def _content(self, raw: RawSample, modality: str) -> tuple[bytes, ...]:
         members = self.recipe.media[modality].split("+")
@@ -176,6 +180,17 @@ class Source:
 def decoded_span(modality: str, decoder: Decoder, value: Tensor, variant: str | None = None, **more: Any) -> MediaSpan:
     """What a decoder gave, with how it is to be standardised where it gave levels."""
     return MediaSpan(modality, value, variant, standard=standard_of(decoder, value), **more)
+
+
+def check_length(lengths: Mapping[str, int], vector: Tensor, variant: str | None) -> None:
+    """ValueError where a vector has another number of values than its variant's tokenizer takes; `lengths` by variant.
+
+    Without a variant it is `default`, or the only one there is.
+    """
+    name = variant or (DEFAULT_VARIANT if DEFAULT_VARIANT in lengths or len(lengths) != 1 else next(iter(lengths)))
+    wanted = lengths.get(name)
+    if wanted is not None and vector.ndim == 1 and len(vector) != wanted:
+        raise ValueError(f"{len(vector)} values where the tokenizer's variant '{name}' takes {wanted}")
 
 
 def _names(raw: RawSample) -> str:

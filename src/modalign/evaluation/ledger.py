@@ -43,6 +43,13 @@ class Ledger:
     metric: str
     split: str
     beforehand: Mapping[str, Score] = field(default_factory=dict)
+    text_tokens: tuple[int | None, ...] = ()
+
+    @property
+    def other_items(self) -> bool:
+        """Whether a modality was measured on other numbers of items after one phase than after another."""
+        columns = zip(*self.scores, strict=True)
+        return any(len({score.n for score in column if score is not None}) > 1 for column in columns)
 
     def value(self, phase: int, modality: str) -> float | None:
         """The modality's score after the phase."""
@@ -90,10 +97,13 @@ class Ledger:
         return sum(gains) / len(gains) if gains else None
 
     def text_loss_change(self, phase: int) -> float | None:
-        """The plain-text loss's change against the first one measured, as a share of it (0.02 is 2 % worse)."""
-        known = [(i, loss) for i, loss in enumerate(self.text_loss) if loss is not None]
-        now = self.text_loss[phase]
-        if now is None or not known or phase == known[0][0]:
+        """The plain-text loss's change against the first one measured on as many tokens, as a share of it.
+
+        0.02 is 2 % worse. On other texts the loss is another one, whatever the model.
+        """
+        now, tokens = self.text_loss[phase], self.text_tokens or (None,) * len(self.text_loss)
+        known = [(i, loss) for i, loss in enumerate(self.text_loss) if loss is not None and tokens[i] == tokens[phase]]
+        if now is None or phase == known[0][0]:
             return None
         return now / known[0][1] - 1
 
@@ -145,6 +155,7 @@ def build_ledger(
             s.modality: s for phase, (_, _, r) in enumerate(found) for s in r.before
             if (s.task, s.split, s.metric) == (task, split, metric) and own.get(s.modality) == phase
         },
+        text_tokens=tuple(None if r.text_loss is None else r.text_loss.tokens for _, _, r in found),
     )  # fmt: skip
 
 

@@ -66,7 +66,11 @@ class MapFromCaptions:
         done = []
         for variant, fit in self.of_first(lambda: self._fits(model, tokenizer)).items():
             if fit.weight is None or fit.bias is None:
-                log.warning("%s: variant '%s' begins at random, not from its captions: %s", part, variant, fit.words)
+                log.warning(
+                    "%s: variant '%s' begins at random, not from its captions: %s; take `start: captions` and "
+                    "`tokenizer_rate_scale` out of the modality's file, or try another kind of tokenizer",
+                    part, variant, fit.words,
+                )  # fmt: skip
                 done.append(Copied("map_at_random", f"{part}.linears.{variant}", fit.words, 2))
                 continue
             tokenizer.set_map(variant, fit.weight, fit.bias)
@@ -96,7 +100,7 @@ def _fit(values: Float[Tensor, "N V"], wanted: Float[Tensor, "N D"], into_tokens
     ridge = fit_ridge(values, wanted)
     worth = f"penalty {ridge.penalty:.3g}, explains {ridge.explained:.0%} of those left out"
     if ridge.explained <= 0:
-        return Fit(f"{len(values)} captions say nothing of those left out")
+        return Fit(f"a regression on {len(values)} samples foretells nothing of the captions of those left out")
     weight, bias = ridge.weight @ into_tokens, ridge.bias @ into_tokens
     tokens = values.double() @ weight
     spread = float((tokens - tokens.mean(dim=0)).std().clamp_min(1e-12))

@@ -62,7 +62,7 @@ class RunFolder:
         """Hold the folder as its only writer; ModalignError names the process that already does.
 
         The lock belongs to this process alone: it goes with it however it ends, and forked loader workers that
-        outlive it do not keep it.
+        outlive it do not keep it. Where an error comes before anything was written, the folder goes too.
         """
         self.prepare()
         key = self.path.resolve()
@@ -83,6 +83,9 @@ class RunFolder:
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             try:
                 yield self
+            except BaseException:
+                self._withdraw()
+                raise
             finally:
                 _held.discard(key)
         finally:
@@ -103,6 +106,13 @@ class RunFolder:
         finally:
             os.close(descriptor)
         return False
+
+    def _withdraw(self) -> None:
+        """Remove the folder where nothing was written: a run that failed before it began leaves no stump."""
+        with contextlib.suppress(OSError):
+            if [entry.name for entry in self.path.iterdir()] == [self.lock_file.name]:
+                self.lock_file.unlink()
+                self.path.rmdir()
 
     def _sweep(self) -> None:
         """Remove the temporary files that a killed writer left."""

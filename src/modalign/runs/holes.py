@@ -11,7 +11,7 @@ NUM_EXAMPLES = 20
 
 
 class Holes:
-    """Counts samples that could not be used, by recipe, with the first ones named.
+    """Counts samples that could not be used, each time one is read, by recipe, with the first ones named once each.
 
     `max_share` (0 to 1) of a recipe's samples may be bad; `grace` samples are read before the share is judged.
     """
@@ -32,7 +32,7 @@ class Holes:
         """Count one bad sample."""
         entry = self._by_recipe.setdefault(recipe, {"count": 0, "examples": []})
         entry["count"] += 1
-        if len(entry["examples"]) < NUM_EXAMPLES:
+        if len(entry["examples"]) < NUM_EXAMPLES and all(example["key"] != key for example in entry["examples"]):
             entry["examples"].append({"key": key, "reason": reason})
 
     def check(self, consumed: Mapping[str, int], ended: bool = False) -> None:

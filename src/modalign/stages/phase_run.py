@@ -82,7 +82,7 @@ class PhaseRun:
                 manifest.extra |= kept_choice(earlier)
                 self._write(manifest)
                 if self.stage.backbone is None and self.ranks.first:
-                    manifest.extra["caption_loss"] = warn_where_unspeakable(model, self.sources, self.spec.recipes)
+                    manifest.extra |= warn_where_unspeakable(model, self.sources, self.spec.recipes)
             try:
                 with self.ranks.telling():
                     dashboard = self._dashboard(manifest, stack)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -80,7 +80,12 @@ class SourceBook:
         data = self.settings.data
         count = min(len(reader), (self.book.train_limit(name) if split == "train" else None) or len(reader))
         stream = Stream(count, self.settings.seed, data.block, data.window, shuffle=stage is not None)
-        return Source(recipe, reader, decoders, template, stream, prompts, self.settings.seed)
+        return Source(recipe, reader, decoders, template, stream, prompts, self.settings.seed, self.lengths(recipe))
+
+    def lengths(self, recipe: Recipe) -> dict[str, Mapping[str, int]]:
+        """How many values each variant of the recipe's vectors has, by modality: what their tokenizers take."""
+        declared = {m: self.settings.modalities[m].tokenizer.get("sizes") for m in recipe.media}
+        return {m: sizes for m, sizes in declared.items() if isinstance(sizes, Mapping)}
 
     def _reader(self, recipe: Recipe, split: str, training: bool) -> Reader:
         folder = self.book.folder(recipe.name)

@@ -18,21 +18,24 @@ NUM_CAPTIONS = 64
 FACTOR, OFFSET = 1.5, 1.5  # nats: a caption's first words are always a surprise, a foreign vocabulary is far more
 
 
-def warn_where_unspeakable(model: Any, sources: SourceBook, recipes: tuple[str, ...]) -> dict[str, float]:
-    """Loss of each recipe's captions as plain text, nats per token; warns where it is far above the known text's."""
+def warn_where_unspeakable(model: Any, sources: SourceBook, recipes: tuple[str, ...]) -> dict[str, Any]:
+    """Loss of each recipe's captions as plain text, nats per token; warns where it is far above the known text's.
+
+    For the manifest: `caption_loss` by recipe, and `unspeakable`, those warned of with their loss and the known text's.
+    """
     known_name = sources.settings.data.text_loss
     if known_name is None or not sources.present(known_name):
         return {}
     known = caption_loss(model, sources, known_name, "test")
     losses = {name: caption_loss(model, sources, name, "train") for name in recipes if sources.book.media(name)}
-    for name, loss in losses.items():
-        if loss > FACTOR * known + OFFSET:
-            log.warning(
-                "recipe %s: the language model's own loss on its captions is %.2f nats a token, against %.2f on text "
-                "that it knows: it may not be able to say those words (train it on such text, or reword the captions)",
-                name, loss, known,
-            )  # fmt: skip
-    return losses
+    foreign = [(name, loss, known) for name, loss in losses.items() if loss > FACTOR * known + OFFSET]
+    for warned in foreign:
+        log.warning(
+            "recipe %s: the language model's own loss on its captions is %.2f nats a token, against %.2f on text "
+            "that it knows: it may not be able to say those words (train it on such text, or reword the captions)",
+            *warned,
+        )
+    return {"caption_loss": losses} | ({"unspeakable": [list(each) for each in foreign]} if foreign else {})
 
 
 def caption_loss(model: Any, sources: SourceBook, name: str, split: str) -> float:

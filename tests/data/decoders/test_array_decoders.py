@@ -110,6 +110,8 @@ def test_values_that_are_not_finite_or_not_numbers_are_refused(npy):
 def test_a_vector_is_standardised_and_repeats_are_averaged(npy):
     assert VectorDecoder(1, 2)(npy(np.array([1.0, 3.0, 5.0]))).tolist() == [0, 1, 2]
     assert VectorDecoder()(npy(np.array([[1.0, 3.0], [3.0, 5.0]]))).tolist() == [2, 4]
+    assert VectorDecoder()(npy(np.array([[1.0], [3.0], [5.0]]))).tolist() == [1, 3, 5]  # a value a line
+    assert VectorDecoder(size=1)(npy(np.array([[1.0], [3.0], [5.0]]))).tolist() == [3]
     with pytest.raises(ValueError, match="3 values where the decoder's size is 4"):
         VectorDecoder(size=4)(npy(np.zeros(3)))
     with pytest.raises(ValueError, match="one axis"):

@@ -106,6 +106,7 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
         ({"file": "a.h5", "array": "values"}, "unknown column 'values' .*did you mean 'group/values'"),
         ({"file": "a.parquet", "array": "vaules"}, "did you mean 'values'"),
         ({"file": "a.npy", "table": "short.csv"}, r"short.csv has 1 rows, .*a.npy has 12: they must agree"),
+        ({"file": "a.npy", "table": "long.csv"}, r"unknown column .colour. in .*long.csv"),
         ({"file": "a.npz", "array": "values", "extension": "pkl"}, r"make.extension: files of type .pkl are refused"),
         ({"file": "a.npz", "array": "values", "extension": "mp4"}, "stored as npy, png, flac or wav, not mp4"),
         ({"file": "a.npz", "array": "values", "extension": "flac"}, "make.rate_hz must be set"),
@@ -115,6 +116,7 @@ def test_pickled_arrays_are_never_loaded(tmp_path):
 )
 def test_mistakes_are_told_in_one_line(files, settings, reason):
     (files / "short.csv").write_text("caption\nx\n")
+    (files / "long.csv").write_text("caption\n" + 12 * "x\n")
     (files / "a.mat").write_bytes(b"x")
     (files / "broken.parquet").write_bytes(b"PAR1 nothing")
     (files / "broken.npz").write_bytes(b"PK\x03\x04 nothing")

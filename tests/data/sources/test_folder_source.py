@@ -129,3 +129,6 @@ def test_an_empty_table_is_told(birds):
     (birds.parent / "t.jsonl").write_text("{broken\n")
     with pytest.raises(ModalignError, match="not a readable table"):
         list(FolderSource(birds, birds.parent / "t.jsonl"))
+    (birds.parent / "t.jsonl").write_text('[{"file": "a.png"}]\n')
+    with pytest.raises(ModalignError, match="line 1 is not a mapping: write one object a line, not a list of them"):
+        list(FolderSource(birds, birds.parent / "t.jsonl"))

@@ -79,7 +79,33 @@ def test_the_summary_says_in_words_what_was_measured(chain):
     assert "Nothing notable was forgotten: the largest fall of an earlier modality is 0.8 points" in html
     assert "loss on plain text is unchanged to the last digit" in html
     assert "all proved to be the same to the bit" in html
-    assert "2 samples could not be used" in html
+    assert "2 of the samples read could not be used; the section on data names 1 that differ" in html
+
+
+def test_what_the_run_warned_of_stands_in_its_summary(run_maker, tmp_path):
+    starts = [{"rule": "map_at_random", "target": "tokenizers.eeg.linears.default", "source": "3 captions are too few",
+               "tensors": 2}]  # fmt: skip
+    extra = {"unspeakable": [["world_audio", 17.31, 0.52]]}
+    run = run_maker(tmp_path, "align", ("audio",), (), start_values=starts, extra=extra)
+    html = write_run_report(run).read_text()
+    assert "may not be able to say the captions of world_audio" in html
+    assert "17.31 nats a token, against 0.52" in html
+    assert "linears.default began at random, not from its captions: 3 captions are too few." in html
+
+
+def test_phases_measured_on_other_items_are_told(run_maker, tmp_path):
+    first = run_maker(tmp_path, "align", ("image",), ())
+    second = run_maker(tmp_path, "align", ("audio",), ("image",), parent=first)
+    path = second / "results.json"
+    results = json.loads(path.read_text())
+    for score in results["scores"]:
+        score["n"] = 40
+    results["text_loss"] = {"value": 0.2, "tokens": 90}
+    path.write_text(json.dumps(results))
+    html = write_run_report(second).read_text()
+    assert "Not all phases were measured on the same items" in html
+    assert "plain-text loss" not in html
+    assert "loss on plain text" not in html
 
 
 def test_the_ledger_spans_the_run_and_its_parents(chain):

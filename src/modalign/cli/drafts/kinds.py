@@ -108,8 +108,11 @@ def _series(sample: SampleFile, name: str, host: Host) -> Draft:
 
 
 def _vector(sample: SampleFile, name: str, host: Host) -> Draft:
+    from modalign.data.decoders.vectors import is_column
+
     assert sample.array is not None
-    values = sample.array.mean(axis=0) if sample.array.ndim == 2 else sample.array
+    array = sample.array[:, 0] if is_column(sample.array) else sample.array
+    values = array.mean(axis=0) if array.ndim == 2 else array
     if values.ndim != 1:
         raise ModalignError(f"--kind vector: {sample.path} has shape {list(sample.array.shape)}, not one axis")
     mean, std = spread(values, None, 1)

@@ -53,7 +53,7 @@ class ArraySource:
 
     def __iter__(self) -> Iterator[Item | Dropped]:
         """Samples in the file's order, with what was left out in between."""
-        where = str(self.file)
+        where = str(self.file if self.table is None else self.table)
         try:
             num_rows, rows = self._rows()
             extra = self._extra(num_rows)

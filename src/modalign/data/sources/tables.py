@@ -58,7 +58,7 @@ def _lines(path: Path, suffix: str) -> Iterator[Row]:
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        raise ValueError(f"line {number} is not a mapping")
+                        raise ValueError(f"line {number} is not a mapping: write one object a line, not a list of them")
                     yield row
         else:
             yield from csv.DictReader(file, delimiter="," if suffix == ".csv" else "\t")

@@ -21,6 +21,7 @@ from modalign.evaluation.report.summary import (
     proof_sentences,
     score_sentences,
     score_tiles,
+    warning_sentences,
     work_sentence,
 )
 from modalign.evaluation.report.training import losses_html
@@ -148,7 +149,11 @@ def _phase_words(runs: list[RunRecord]) -> str:
     for i, run in enumerate(runs):
         scores = run.results.scores if run.results else ()
         lines = [work_sentence(run), *score_sentences(scores, run.new)]
-        lines += [*forgetting_sentences(ledger_of(runs[: i + 1])), *proof_sentences(run.manifest)]
+        lines += [
+            *forgetting_sentences(ledger_of(runs[: i + 1])),
+            *warning_sentences(run.manifest),
+            *proof_sentences(run.manifest),
+        ]
         parts.append(f"<h3>{i + 1}. {text(run.label)}</h3>{sentences(lines)}")
     return "".join(parts)
 

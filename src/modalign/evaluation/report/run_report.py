@@ -18,6 +18,7 @@ from modalign.evaluation.report.summary import (
     proof_sentences,
     score_sentences,
     score_tiles,
+    warning_sentences,
     work_sentence,
     work_tiles,
 )
@@ -82,6 +83,7 @@ def summary_html(run: RunRecord, chain: list[RunRecord]) -> str:
         work_sentence(run),
         *score_sentences(scores, run.new),
         *forgetting_sentences(ledger),
+        *warning_sentences(manifest),
         *proof_sentences(manifest),
     ]
     return banner(run) + tiles(boxes) + sentences(lines)

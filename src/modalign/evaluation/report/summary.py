@@ -24,6 +24,7 @@ from modalign.evaluation.scores import Score
 from modalign.runs.manifest import Manifest
 
 _FEW = 2
+_AT_RANDOM = "map_at_random"  # the rule of a start from captions that could not be fitted
 
 
 def score_tiles(scores: Sequence[Score], wanted: Sequence[str]) -> list[Tile]:
@@ -93,6 +94,10 @@ def forgetting_sentences(ledger: Ledger | None) -> list[str]:
         lines.append(f"{what}: the largest fall of an earlier modality is {fall} points ({where}).")
     elif worst is not None:
         lines.append("Nothing was forgotten: no earlier modality is below its own phase's score.")
+    if ledger.other_items:
+        lines.append(
+            "Not all phases were measured on the same items (evaluation.num_items): changes between them are rough."
+        )
     change = ledger.text_loss_change(len(ledger.phases) - 1)
     if change == 0:
         lines.append("The language model's loss on plain text is unchanged to the last digit.")
@@ -135,8 +140,25 @@ def proof_sentences(manifest: Manifest) -> list[str]:
         lines.append(f"Training parts ({len(training)}): all proved to have had a finite gradient that is not zero.")
     bad = sum(hole.get("count", 0) for hole in manifest.holes.values())
     if bad:
-        lines.append(f"{count(bad)} samples could not be used; the run's manifest and its section on data name them.")
+        named = sum(len(hole.get("examples", ())) for hole in manifest.holes.values())
+        lines.append(
+            f"{count(bad)} of the samples read could not be used; the section on data names {count(named)} that differ."
+        )
     return lines
+
+
+def warning_sentences(manifest: Manifest) -> list[str]:
+    """What the run warned of that may explain its scores."""
+    lines = [
+        f"The language model may not be able to say the captions of {name}: before training its own loss on them was "
+        f"{loss:.2f} nats a token, against {known:.2f} on text that it knows."
+        for name, loss, known in manifest.extra.get("unspeakable", ())
+    ]
+    return lines + [
+        f"{sentence(start['target'])} began at random, not from its captions: {start['source']}."
+        for start in manifest.start_values
+        if start["rule"] == _AT_RANDOM
+    ]
 
 
 def parameters_of(manifest: Manifest) -> tuple[int, int]:

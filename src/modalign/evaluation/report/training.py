@@ -69,7 +69,7 @@ def data_html(manifest: Manifest) -> str:
                 f"<code>{text(str(recipe.get('digest', ''))[:12])}</code>",
             ]
         )
-    header = ("recipe", "samples in it", "consumed", "share", "times seen", "bad samples", "digest")
+    header = ("recipe", "samples in it", "consumed", "share", "times seen", "bad, each time read", "digest")
     listing = table(header, rows, numbers=(1, 2, 3, 4, 5)) if rows else ""
     examples = [
         [text(name), text(example["key"]), text(example["reason"])]

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from modalign.errors import ModalignError, unknown_name
 from modalign.models.transfer import sent
-
-DEFAULT_VARIANT = "default"
+from modalign.types import DEFAULT_VARIANT
 
 
 class VectorTokenizer(nn.Module):
@@ -70,5 +69,8 @@ class VectorTokenizer(nn.Module):
     def _cut(self, name: str, vectors: Tensor) -> Tensor:
         size = self.sizes[name]
         if vectors.shape[1] < size:
-            raise ModalignError(f"variant '{name}' has {size} values, but vectors of {vectors.shape[1]} came")
+            raise ModalignError(
+                f"variant '{name}' has {size} values, but vectors of {vectors.shape[1]} came: give `sizes` of the "
+                f"tokenizer the length that they have"
+            )
         return vectors[:, :size]
