@@ -1,5 +1,6 @@
 """The command itself: its help, its errors, and how fast it says them."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -53,7 +54,16 @@ def test_one_word_too_many_is_told_in_one_line(modalign):
 def test_a_pattern_that_fits_several_folders_is_told_as_such(modalign, tmp_path):
     told = modalign("ledger", tmp_path, tmp_path).error
     assert f"'{tmp_path}' is one word too many; if it comes from a pattern (runs/align-*), several folders fit" in told
-    assert f"the newest is {tmp_path}" in told
+    assert "last written" not in told
+
+
+def test_of_several_runs_the_one_written_last_is_named(modalign, tmp_path):
+    for number, name in enumerate(("old", "new", "older")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+        os.utime(tmp_path / name / "manifest.json", (1000, (200, 300, 100)[number]))
+    told = modalign("ledger", *(tmp_path / name for name in ("old", "new", "older"))).error
+    assert f"name one (the last written is {tmp_path / 'new'})" in told
 
 
 def test_a_setting_without_a_value_is_told_in_one_line(modalign):

@@ -179,7 +179,7 @@ def test_a_run_is_named_by_stage_senses_and_identity():
 def test_a_sense_without_a_recipe_takes_no_part_unless_it_is_asked_for():
     silent = {"data__align": {"audio": ()}}
     assert "audio" not in {m for spec in plan(**silent) for m in spec.modalities}
-    with pytest.raises(ModalignError, match=r"modality 'audio' has no recipe: recipes that carry it: .*world_audio"):
+    with pytest.raises(ModalignError, match=r"'audio' has no recipe to be aligned with; .* carry it: .*world_audio"):
         plan(stage="align", modality="audio", **silent)
 
 

@@ -1,5 +1,6 @@
 """The folder of a run, and the lock on it."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from modalign.errors import ModalignError
-from modalign.runs.folder import RunFolder, place_run
+from modalign.runs.folder import FolderTaken, RunFolder, place_run
 from modalign.runs.manifest import Manifest, write_manifest
 
 ID, OTHER = "a" * 64, "a" * 8 + "b" * 56
@@ -172,8 +173,25 @@ def test_an_error_before_anything_was_written_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="torn"):
         fail()
     assert not folder.path.exists()
+    folder.path.mkdir()
+    with pytest.raises(ValueError, match="torn"):
+        fail()
+    assert folder.path.exists()  # it was there before
     with pytest.raises(ValueError, match="torn"):
         fail("manifest.json")
     assert {path.name for path in folder.path.iterdir()} == {"manifest.json", folder.lock_file.name}
     with folder.lock():
+        pass
+
+
+def test_a_lock_file_that_its_holder_removed_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    take = fcntl.lockf
+
+    def late(descriptor, *arguments):
+        folder.lock_file.unlink(missing_ok=True)
+        take(descriptor, *arguments)
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    with pytest.raises(FolderTaken, match="has just given up"), folder.lock():
         pass

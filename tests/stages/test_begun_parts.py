@@ -42,7 +42,7 @@ def test_its_phase_keeps_what_began_frozen_beside_what_trained(audio_frozen):
     assert kept - trained == {"tokenizers.audio", "positions.audio"}  # not image's, which the parent holds
 
 
-@pytest.mark.parametrize("more", [AUDIO, FMRI])
+@pytest.mark.parametrize("more", [("stage=align", "modality=image", *FROZEN), AUDIO, FMRI])
 def test_a_plan_counts_what_begins_frozen_with_what_trains(backbones, audio_frozen, more):
     settings, _ = compose_settings(backbones.overrides(*more))
     book = PlanningBook(settings)

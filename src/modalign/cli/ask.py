@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         check_variant(settings, modality, name, variants.get(modality))
     files = [(modality, name, _read(modality, name)) for modality, name in options.media or ()]
     chat = settings.stages[manifest.stage].template == "chat"
-    question = _question(options.question, [modality for modality, *_ in files], chat, manifest, settings)
+    asked = [modality for modality, *_ in files]
+    question = _question(str(options.run), options.question, asked, chat, manifest, settings)
     prepare_environment()
     media = _decode(settings, files, variants)
     with working(lambda: f"asking {manifest.name}"):
@@ -134,11 +135,11 @@ def _read(modality: str, name: str) -> bytes | tuple[bytes, ...]:
 
 
 def _question(
-    words: Sequence[str], modalities: Sequence[str], chat: bool, manifest: Manifest, settings: Settings
+    run: str, words: Sequence[str], modalities: Sequence[str], chat: bool, manifest: Manifest, settings: Settings
 ) -> str | None:
     """What to ask; None for a bare caption."""
     if words and Path(words[0]).is_dir():
-        raise ModalignError(f"'{words[0]}' is no question{several_folders(words[0], words)}")
+        raise ModalignError(f"'{words[0]}' is no question{several_folders(words[0], [run, *words])}")
     if len(words) > 1:
         raise ModalignError(f"{len(words)} questions were given ('{words[0]}', '{words[1]}'): put one in quotes")
     if not modalities and not (chat and words):
@@ -175,7 +176,7 @@ def _decode(
         try:
             decoder = sources.decoder(modality)
             value = decoder(content, None)
-            check_length(settings.modalities[modality].tokenizer.get("sizes", {}), value, variants.get(modality))
+            check_length(sources.sizes(modality), value, variants.get(modality))
         except ValueError as error:
             raise ModalignError(f"--{modality} {name}: the file does not decode as {modality}: {error}") from None
         spans.append(decoded_span(modality, decoder, value, variants.get(modality)))

@@ -88,7 +88,13 @@ def _parser() -> VerbParser:
     )  # fmt: skip
     parser.add_argument("--size", metavar="NAME", help=f"{', '.join(SIZES)} (bars hold at standard, on a GPU at full)")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--rounds", metavar="N", type=_positive, default=5, help="how often each is timed (5)")
+    parser.add_argument(
+        "--rounds",
+        metavar="N",
+        type=_positive,
+        default=5,
+        help="how often each is timed (5), frameworks thrice",
+    )
     parser.add_argument("--threads", metavar="N", type=_positive, default=0, help="of torch (all physical cores)")
     parser.add_argument(
         "--clock", choices=("wall", "processor"), default="wall",

@@ -104,8 +104,9 @@ def _scores(first: Results, second: Results, same_items: bool, names: tuple[str,
         if not paired:
             say("intervals alone: other items, or one of the runs kept no hits by item (`modalign evaluate` adds them)")
     if first.text_loss and second.text_loss:
-        one, two = first.text_loss.value, second.text_loss.value
-        say(f"plain text: {one:.4f} and {two:.4f} nats a token ({100 * (two / one - 1):+.1f} %)")
+        one, two = first.text_loss, second.text_loss
+        changed = f"{100 * (two.value / one.value - 1):+.1f} %" if one.tokens == two.tokens else "on other texts"
+        say(f"plain text: {one.value:.4f} and {two.value:.4f} nats a token ({changed})")
 
 
 def _row(score: Score, other: Score, apart: Difference, everything: bool) -> list[str]:

@@ -51,8 +51,14 @@ def several_folders(word: str, words: Sequence[str]) -> str:
     """What may be wrong where it is a folder: a shell puts all that fit a pattern, `words`, in its place."""
     if not Path(word).is_dir():
         return ""
-    newest = max((path for path in map(Path, words) if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    return f"; if it comes from a pattern (runs/align-*), several folders fit: name one (the newest is {newest})"
+    written = {path: file.stat().st_mtime for path in map(Path, words) for file in _records(path)}
+    last = f" (the last written is {max(written, key=written.__getitem__)})" if written else ""
+    return f"; if it comes from a pattern (runs/align-*), several folders fit: name one{last}"
+
+
+def _records(folder: Path) -> list[Path]:
+    """What tells that a folder is a run's or a curriculum's."""
+    return [file for name in ("manifest.json", "curriculum.json") if (file := folder / name).is_file()]
 
 
 def read_settings(options: argparse.Namespace, extra: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:

@@ -120,7 +120,7 @@ class Planner:
         if missing:
             carriers = ", ".join(self.book.carrying(missing[0])) or "none"
             raise ModalignError(
-                f"modality '{missing[0]}' names no recipe to align it with; recipes that hold it: {carriers}: "
+                f"modality '{missing[0]}' has no recipe to be aligned with; recipes that carry it: {carriers}: "
                 f"write `recipes: [<one of them>]` into its YAML, or add +data.align.{missing[0]}=[<one of them>]"
             )
         return [name for name in self.settings.modalities if self.book.alignment_recipes(name)]

@@ -190,7 +190,7 @@ def check_length(lengths: Mapping[str, int], vector: Tensor, variant: str | None
     name = variant or (DEFAULT_VARIANT if DEFAULT_VARIANT in lengths or len(lengths) != 1 else next(iter(lengths)))
     wanted = lengths.get(name)
     if wanted is not None and vector.ndim == 1 and len(vector) != wanted:
-        raise ValueError(f"{len(vector)} values where the tokenizer's variant '{name}' takes {wanted}")
+        raise ValueError(f"{len(vector)} values where the tokenizer's variant '{name}' takes {wanted}: set its `sizes`")
 
 
 def _names(raw: RawSample) -> str:

@@ -97,13 +97,13 @@ class Ledger:
         return sum(gains) / len(gains) if gains else None
 
     def text_loss_change(self, phase: int) -> float | None:
-        """The plain-text loss's change against the first one measured on as many tokens, as a share of it.
+        """The plain-text loss's change against the first one measured, as a share of it (0.02 is 2 % worse).
 
-        0.02 is 2 % worse. On other texts the loss is another one, whatever the model.
+        None where it was measured on another number of tokens: on other texts the loss is another one.
         """
+        known = [(i, loss) for i, loss in enumerate(self.text_loss) if loss is not None]
         now, tokens = self.text_loss[phase], self.text_tokens or (None,) * len(self.text_loss)
-        known = [(i, loss) for i, loss in enumerate(self.text_loss) if loss is not None and tokens[i] == tokens[phase]]
-        if now is None or phase == known[0][0]:
+        if now is None or phase == known[0][0] or tokens[phase] != tokens[known[0][0]]:
             return None
         return now / known[0][1] - 1
 

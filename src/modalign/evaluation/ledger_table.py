@@ -42,6 +42,8 @@ def summary_line(ledger: Ledger) -> str:
         line += f"; backward transfer {100 * backward:+.1f} points"
     if forward is not None:
         line += f"; forward transfer {100 * forward:+.1f} points"
+    if ledger.other_items:
+        line += "; not all phases were measured on the same items, so changes between them are rough"
     return line
 
 

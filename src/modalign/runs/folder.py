@@ -62,8 +62,9 @@ class RunFolder:
         """Hold the folder as its only writer; ModalignError names the process that already does.
 
         The lock belongs to this process alone: it goes with it however it ends, and forked loader workers that
-        outlive it do not keep it. Where an error comes before anything was written, the folder goes too.
+        outlive it do not keep it. Where an error comes before anything was written, a folder made for it goes too.
         """
+        made = not self.path.exists()
         self.prepare()
         key = self.path.resolve()
         if key in _held:
@@ -76,6 +77,8 @@ class RunFolder:
             except (BlockingIOError, PermissionError) as error:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 raise self._taken(holder or "another process") from error
+            if not self._is_there(descriptor):
+                raise self._taken("another process, which has just given up")
             _held.add(key)
             self._sweep()
             with telling_errors(self.lock_file):
@@ -84,7 +87,8 @@ class RunFolder:
             try:
                 yield self
             except BaseException:
-                self._withdraw()
+                if made:
+                    self._withdraw()
                 raise
             finally:
                 _held.discard(key)
@@ -106,6 +110,13 @@ class RunFolder:
         finally:
             os.close(descriptor)
         return False
+
+    def _is_there(self, descriptor: int) -> bool:
+        """Whether what was locked is still the folder's lock file, and not one that its holder has removed."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.lock_file))
+        except OSError:
+            return False
 
     def _withdraw(self) -> None:
         """Remove the folder where nothing was written: a run that failed before it began leaves no stump."""

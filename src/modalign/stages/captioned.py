@@ -35,19 +35,21 @@ def captioned(sources: SourceBook, recipes: Sequence[str], modality: str) -> lis
     if left_out:
         log.warning("%s: %d samples are left out of its start from captions, %s", modality, len(left_out), left_out[0])
     if not found:
-        raise _nothing(recipes, modality)
+        raise _nothing(recipes, modality, left_out[:1])
     return found
 
 
 def expect_captions(sources: SourceBook, recipes: Sequence[str], modality: str, tries: int) -> None:
     """ModalignError where none of the first `tries` samples has a caption: found before anything trains."""
+    left_out = []
     for source, index in islice(_places(sources, recipes, modality), tries):
         try:
             _example(source, index)
-        except BadSample:
+        except BadSample as error:
+            left_out.append(str(error))
             continue
         return
-    raise _nothing(recipes, modality)
+    raise _nothing(recipes, modality, left_out[:1])
 
 
 def _places(sources: SourceBook, recipes: Sequence[str], modality: str) -> Iterator[tuple[Source, int]]:
@@ -74,8 +76,9 @@ def _example(source: Source, index: int) -> Example:
     return Example(span.value, span.variant, caption)
 
 
-def _nothing(recipes: Sequence[str], modality: str) -> ModalignError:
+def _nothing(recipes: Sequence[str], modality: str, reasons: Sequence[str]) -> ModalignError:
+    why = f" (the first one: {reasons[0]})" if reasons else ""
     return ModalignError(
         f"modalities.{modality}.tokenizer.start=captions: no training sample of {', '.join(recipes)} is of "
-        f"{modality} alone and has a caption: take `start` out"
+        f"{modality} alone, can be read and has a caption{why}: mend them, or take `start` out"
     )

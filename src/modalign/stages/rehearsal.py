@@ -71,10 +71,12 @@ def _try_recipe(
     sources: SourceBook, recipe: str, declared: Mapping[str, ModalitySettings], tokenizers: Mapping[str, nn.Module]
 ) -> None:
     source = sources.source(recipe, "train", CaptionTemplate())
-    for index in range(min(TRIES, len(source))):
+    tries, bad = min(TRIES, len(source)), None
+    for index in range(tries):
         try:
             _, media, _ = source.media(index)
-        except BadSample:
+        except BadSample as error:
+            bad = bad or error
             continue
         for span in media:
             tokenizer = tokenizers[declared[span.modality].tokenizer["part"]]
@@ -83,6 +85,8 @@ def _try_recipe(
             except ModalignError as error:
                 raise ModalignError(f"modalities.{span.modality}, recipe {recipe}: {error}") from None
         return
+    if bad is not None:
+        raise ModalignError(f"recipe {recipe}: its first {tries} samples cannot be used; the first of them, {bad}")
 
 
 def _declared(sources: SourceBook, specs: Sequence[RunSpec]) -> dict[str, ModalitySettings]:

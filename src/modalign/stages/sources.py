@@ -84,8 +84,15 @@ class SourceBook:
 
     def lengths(self, recipe: Recipe) -> dict[str, Mapping[str, int]]:
         """How many values each variant of the recipe's vectors has, by modality: what their tokenizers take."""
-        declared = {m: self.settings.modalities[m].tokenizer.get("sizes") for m in recipe.media}
-        return {m: sizes for m, sizes in declared.items() if isinstance(sizes, Mapping)}
+        return {modality: sizes for modality in recipe.media if (sizes := self.sizes(modality))}
+
+    def sizes(self, modality: str) -> Mapping[str, int]:
+        """The lengths of its variants, as the modality or another that shares its tokenizer declares them."""
+        every = self.settings.modalities
+        part = every[modality].tokenizer["part"]
+        declared = [every[modality], *(other for other in every.values() if other.tokenizer["part"] == part)]
+        found = (each.tokenizer.get("sizes") for each in declared)
+        return next((sizes for sizes in found if isinstance(sizes, Mapping)), {})
 
     def _reader(self, recipe: Recipe, split: str, training: bool) -> Reader:
         folder = self.book.folder(recipe.name)

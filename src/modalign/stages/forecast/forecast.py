@@ -133,7 +133,7 @@ class _Phase:
         if self.stage.backbone is not None or not any(part.split(".")[0] in BEGINNING for part in plan.frozen):
             return plan
         inherited: dict[str, Tensor] = {}
-        if above is not None and (above.stage_settings or settings.stages[above.stage]).backbone is None:
+        if above is not None and (above.stage_settings or settings.stages[above.stage]).template != "text":
             inherited = build_shadow(settings, above, self.tokenizer).state_dict()
         return with_begun(plan, self.model, start(self.model, settings, self.spec.new, inherited))
 
