@@ -47,8 +47,8 @@ def facts(report: Report) -> list[str]:
         f"{told['gpu'] or told['processor']}; {told['threads']} threads of {told['cores']} cores, "
         f"kernels {told['kernels']}, {load}",
         f"products of matrices in the same run: {rates}",
-        f"size {' '.join((report.size, *report.changes))}, {report.rounds} rounds (of what a framework costs three times "
-        f"as many), {report.clock} clock, {told['date']}, "
+        f"size {' '.join((report.size, *report.changes))}, {report.rounds} rounds (three times as many of what a "
+        f"framework costs), {report.clock} clock, {told['date']}, "
         f"Python {told['python']}, " + ", ".join(f"{name} {version}" for name, version in versions.items()),
     ]
 
