@@ -5,6 +5,7 @@ import importlib
 import pytest
 import torch
 
+from modalign.bench import frameworks
 from modalign.bench.rows import ROWS
 from modalign.bench.setting import Setting
 from modalign.bench.sizes import SIZES
@@ -26,7 +27,8 @@ def small(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.parametrize("name", FLOORS)
-def test_nothing_has_become_far_slower_than_its_peer(small, name):
+def test_nothing_has_become_far_slower_than_its_peer(small, name, monkeypatch):
+    monkeypatch.setattr(frameworks, "_FINE", 1)  # what is far slower shows in as many rounds as the others take
     ratio = importlib.import_module(f"modalign.bench.{ROWS[name].module}").measure(small, name).ratio
     if ROWS[name].less:
         assert ratio.low <= FLOORS[name]
