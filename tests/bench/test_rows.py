@@ -26,8 +26,9 @@ def measured(setting, name):
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in LONG])
 def test_a_row_measures_a_ratio_after_its_peers_agreed(setting, name):
     result = measured(setting, name)
-    assert (result.flops or 2) > 1 or name not in ("align", "hf_padding", "instruct_released")
-    assert name != "hf_padding" or result.flops
+    if name in ("align", "instruct_released", "hf_padding"):  # ours computes less
+        assert result.flops is not None
+        assert result.flops > 1
     assert all(len(seconds) >= 1 and min(seconds) > 0 for seconds in result.seconds.values())
 
 

@@ -124,7 +124,7 @@ def meet_an_error(launch):
 
 
 def orthogonal_in_float32(launch):
-    """Orthogonal steps as on a processor without instructions for bfloat16."""
+    """Orthogonal steps as on a processor that does not multiply bfloat16 fast."""
     from modalign.stages import muon
 
     muon.NARROWEST_IN_HALF = sys.maxsize
