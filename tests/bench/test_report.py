@@ -1,6 +1,7 @@
 """What is said of the ratios: verdicts by their bars, and when there is none; the table, the page, the picture."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from modalign.bench.drawing import draw
 from modalign.bench.rows import ROWS
 from modalign.bench.run import Report, judge
 from modalign.bench.setting import Result
-from modalign.bench.table import below, cells, facts, unjudged, write_page
+from modalign.bench.table import below, ceilings, cells, facts, unjudged, write_page
 from modalign.bench.timing import Contender, Ratio, interleave, paired, spread
 from modalign.errors import ModalignError
 
@@ -72,6 +73,20 @@ def test_the_report_says_what_it_was_measured_on_and_keeps_every_round():
     kept = json.loads(json.dumps(report(verdict).to_dict()))
     assert kept["rows"]["align"]["verdict"] == "gate"
     assert kept["rows"]["align"]["bar"] == {"gate": 2.3, "target": 3.0}
+
+
+def test_what_a_ratio_would_be_at_the_rate_of_products_is_told_beside_its_gate():
+    seconds = {"ours": [2.0, 4.0, 3.0], "peer": [5.0, 5.0, 5.0]}
+    step = replace(result(1.67), work=(300_000_000_000, 500_000_000_000), seconds=seconds)
+    (line,) = ceilings(report(judge("align", step, "standard", CPU), judge("floor", result(0.5), "standard", CPU)))
+    # 100 of 200 GFLOP/s on both sides; five thirds of the work at half the rate
+    assert line.startswith("align: ours at 0.50 of the rate of products in float32, its peer at 0.50")
+    assert line.endswith("the ratio would be 3.33")
+    slow = replace(step, seconds=seconds | {"peer": [3.0]})
+    assert ceilings(report(judge("align", slow, "standard", CPU)))[0].endswith("2.00, short of its gate (2.3)")
+    assert not ceilings(report(judge("align", slow, "small", CPU)))[0].endswith("(2.3)")
+    half = replace(slow, computes="bfloat16")
+    assert not ceilings(report(judge("align_bf16", half, "standard", CPU))), "that rate was not measured"
 
 
 def test_the_picture_is_drawn_for_rows_with_bars(tmp_path):

@@ -57,8 +57,9 @@ class Setting:
 class Result:
     """One row: the ratio, what was compared in absolute terms, how far both agree, and every round's seconds.
 
-    `flops` is what the ratio would be if both reached the same share of the machine; `spread` how far ours is from
-    itself; `agreement` what was asserted before.
+    `flops` is what the ratio would be if both reached the same share of the machine; `work` the FLOPs of ours and of
+    the peer, where both are steps, in the precision `computes`; `spread` how far ours is from itself; `agreement` what
+    was asserted before.
     """
 
     ratio: Ratio
@@ -68,3 +69,5 @@ class Result:
     flops: float | None = None
     spread: float | None = None
     seconds: Seconds = field(default_factory=dict)
+    work: tuple[int, int] | None = None
+    computes: str = "float32"

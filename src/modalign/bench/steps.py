@@ -111,6 +111,7 @@ def compare(setting: Setting, name: str, mine: Step, peer: Step, samples: int) -
     return Result(
         ratio, per_second(samples, seconds["ours"]), per_second(samples, seconds["peer"]), agreement,
         wanted.flops / seen.flops, spread(seconds["ours"], seconds["ours again"]), seconds,
+        (seen.flops, wanted.flops), "bfloat16" if mine.half else "float32",
     )  # fmt: skip
 
 

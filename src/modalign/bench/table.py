@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def facts(report: Report) -> list[str]:
         f"kernels {told['kernels']}, {load}",
         f"products of matrices in the same run: {rates}",
         f"size {' '.join((report.size, *report.changes))}, {report.rounds} rounds (three times as many of what a "
-        f"framework costs), {report.clock} clock, {told['date']}, "
+        f"framework costs on the same batches), {report.clock} clock, {told['date']}, "
         f"Python {told['python']}, " + ", ".join(f"{name} {version}" for name, version in versions.items()),
     ]
 
@@ -63,8 +64,36 @@ def markdown(report: Report) -> str:
         what = f"`{verdict.name}` {verdict.row.title} ({ours}; peer {peer})"
         lines.append(f"| {what} | **{ratio}** | {span} | {flops} | {again} | {bars} | {word} |")
     return "\n".join(
-        [*lines, "", *(f"{line}." for line in unjudged(report)), ". ".join(facts(report)) + ".", "<!-- /bench -->"]
-    )
+        [
+            *lines, "", *(f"{line}." for line in unjudged(report)), ". ".join(facts(report)) + ".", "",
+            *(f"- {line}." for line in ceilings(report)), "<!-- /bench -->",
+        ]
+    )  # fmt: skip
+
+
+def ceilings(report: Report) -> list[str]:
+    """How near steps are to the rate of large products: what a row's ratio is where ours has all of it, beside its bar.
+
+    That rate is measured when the bench begins; on a host that is shared a step may find another.
+    """
+    lines = []
+    for verdict in report.verdicts:
+        result = verdict.result
+        rate = report.gemm.get(result.computes)
+        if result.work is None or not rate:
+            continue
+        ours, peer = (
+            work / statistics.median(result.seconds[who]) / rate
+            for work, who in zip(result.work, ("ours", "peer"), strict=True)
+        )
+        most = result.work[1] / result.work[0] / peer
+        bar = None if verdict.word.startswith("no bar") else verdict.bar
+        beyond = f", short of its gate ({bar.gate:g})" if bar is not None and most < bar.gate else ""
+        lines.append(
+            f"{verdict.name}: ours at {ours:.2f} of the rate of products in {result.computes}, its peer at {peer:.2f}; "
+            f"if ours were at all of it, the ratio would be {number(most)}{beyond}"
+        )
+    return lines
 
 
 def unjudged(report: Report) -> list[str]:

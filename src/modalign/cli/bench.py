@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from modalign.bench.drawing import draw
     from modalign.bench.run import choose_device, run_rows
-    from modalign.bench.table import HEADER, NUMBERS, below, cells, facts, unjudged, write_page
+    from modalign.bench.table import HEADER, NUMBERS, below, ceilings, cells, facts, unjudged, write_page
     from modalign.stages.engine import set_threads
 
     set_threads(options.threads, 0)
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         lambda verdict: warn(f"{verdict.name}: {verdict.result.ratio.value:.3g} ({verdict.result.agreement})"), changes,
     )  # fmt: skip
     print_table(HEADER, [cells(verdict) for verdict in report.verdicts], numbers=NUMBERS)
-    for line in [*facts(report), *unjudged(report)]:
+    for line in [*facts(report), *unjudged(report), *ceilings(report)]:
         say(line)
     if options.json is not None:
         _write(options.json, json.dumps(report.to_dict(), indent=1) + "\n")
@@ -93,7 +93,7 @@ def _parser() -> VerbParser:
         metavar="N",
         type=_positive,
         default=5,
-        help="how often each is timed (5), frameworks thrice",
+        help="how often each is timed (5); what a framework costs on the same batches, three times as often",
     )
     parser.add_argument("--threads", metavar="N", type=_positive, default=0, help="of torch (all physical cores)")
     parser.add_argument(
