@@ -70,6 +70,23 @@ def test_shards_of_a_recipe_count_what_was_dropped_and_why(modalign, captioned, 
     assert "1 dropped: the file cannot be read (No such file or directory) (the first: 00000007-7)" in said.out
     made = sum(read_manifest(path.parent).samples for path in (tmp_path / "data/greys").glob("*/manifest.json"))
     assert made == 18
+    assert "18 of them, spread over all, decode" in said.out
+
+
+def test_shards_whose_files_do_not_decode_say_so_at_once(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data"]
+    (folder / "5.png").write_bytes(b"no picture")
+    said = modalign(*words, tmp_path / "some")
+    assert said.code == 0
+    assert "1 of 18 samples that were tried do not decode, the first: " in said.out
+    assert "00000005-5: " in said.out
+    assert "`modalign verify greys --decode` names all" in said.out
+    for path in folder.glob("*.png"):
+        path.write_bytes(b"no picture")
+    said = modalign(*words, tmp_path / "none")
+    assert said.code == 2
+    assert "recipe greys: 18 of 18 samples that were tried do not decode" in said.error
 
 
 def test_shards_need_what_the_recipe_leaves_open(modalign, captioned, tmp_path):

@@ -10,8 +10,10 @@ import pytest
 from modalign.errors import ModalignError
 from modalign.evaluation.gate import GateClosed
 from modalign.evaluation.scores import read_results, results_bytes
+from modalign.runs.interrupt import Interrupted
 from modalign.runs.manifest import read_manifest
 from modalign.runs.record import read_record
+from modalign.stages.phase_run import PhaseRun
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +36,31 @@ def test_the_curriculum_points_at_its_runs_in_order(backbones, instructed, image
     assert [phase.stage for phase in record.phases] == ["align", "align", "instruct"]
     assert all((place / phase.run).is_dir() for phase in record.phases)
     assert (place / "report.html").exists()
+
+
+def test_the_record_says_where_a_phase_stopped_it_and_forgets_it_when_it_went_on(
+    own_shop, audio, told_to_stop, monkeypatch
+):
+    shop = own_shop()
+    words = ("stage=align", "modality=audio", "evaluation.forward_items=0")
+    with told_to_stop(1), pytest.raises(Interrupted):
+        shop.train(*words)
+    (place,) = shop.runs.glob("curriculum-*")
+    record = read_record(place)
+    assert record.status == "interrupted"
+    assert record.reason.startswith(f"{audio.name}: ")
+    assert [Path(phase.run).name.rpartition("-")[0] for phase in record.phases] == ["align-image"]
+    with monkeypatch.context() as patch:
+        patch.setattr(PhaseRun, "_train", broken)
+        with pytest.raises(OSError, match="full"):
+            shop.train(*words)
+    assert (read_record(place).status, read_record(place).reason) == ("failed", f"{audio.name}: the disk is full")
+    shop.train(*words)
+    assert (read_record(place).status, read_record(place).reason) == ("finished", None)
+
+
+def broken(*_):
+    raise OSError("the disk is full")
 
 
 def test_fresh_begins_another_run_beside_the_finished_one(own_shop, image):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from modalign.cli.decode_check import decode_some
 from modalign.cli.parser import VerbParser, read_settings, settings_only
 from modalign.cli.terminal import count, making_progress, print_table, say
 from modalign.cli.world import make_generated
@@ -59,6 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     report = _make(recipe, settings.paths.data, options, making)
     remember_accepted(recipe, folder)
     tell(report)
+    decode_some(settings, recipe, [report.folder / split for split in report.written])
     return 0
 
 

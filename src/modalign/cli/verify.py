@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from modalign.cli.decode_check import decoding_check
 from modalign.cli.parser import VerbParser, read_settings
 from modalign.cli.terminal import count, print_table, say, working
 from modalign.config.recipes import RecipeBook
-from modalign.config.schema import Settings
 from modalign.data.manifest import MANIFEST_NAME
-from modalign.data.recipes import Recipe, make_hint
+from modalign.data.recipes import make_hint
 from modalign.data.remote import RemotePath
 from modalign.data.verify import Check, Report, verify_folder
 from modalign.errors import ModalignError
@@ -70,7 +70,7 @@ def _targets(options: argparse.Namespace) -> tuple[list[Path], Check | None, str
     expected = [split for split in recipe.splits if book.num_samples(recipe.name, split)]
     found = splits_of(place) if place.is_dir() else []
     folders = list(dict.fromkeys([*(place / split for split in expected), *found])) or [place]
-    return folders, _decoding(settings, recipe) if options.decode else None, make_hint(recipe)
+    return folders, decoding_check(settings, recipe) if options.decode else None, make_hint(recipe)
 
 
 def splits_of(folder: Path) -> list[Path]:
@@ -78,37 +78,6 @@ def splits_of(folder: Path) -> list[Path]:
     if (folder / MANIFEST_NAME).is_file():
         return [folder]
     return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}")) or [folder]
-
-
-def _decoding(settings: Settings, recipe: Recipe) -> Check:
-    """A check that decodes a raw sample's media and reads its words."""
-    from modalign.data.dataset import Source
-    from modalign.data.reader import RawSample
-    from modalign.stages.sources import SourceBook
-
-    class OneSample:
-        """A reader of the sample at hand."""
-
-        sample: RawSample
-
-        def __len__(self) -> int:
-            return 1
-
-        def read(self, index: int, extensions: Sequence[str] | None = None) -> RawSample:
-            return self.sample
-
-    from modalign.data.templates import CaptionTemplate
-
-    book, reader = SourceBook(settings, RecipeBook(settings)), OneSample()
-    decoders = {modality: book.decoder(modality) for modality in recipe.media}
-    lengths = book.lengths(recipe)
-    source = Source(recipe, reader, decoders, CaptionTemplate(), lambda position: (0, 0), lengths=lengths)
-
-    def check(sample: RawSample) -> None:
-        reader.sample = sample
-        source.media(0)
-
-    return check
 
 
 def _name_damage(report: Report) -> None:

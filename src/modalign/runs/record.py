@@ -27,8 +27,10 @@ class PhaseRecord:
 
 @dataclass(slots=True)
 class CurriculumRecord:
-    """The contents of curriculum.json; `status` is `running`, `finished` or, with a `reason`, `stopped` at its gate.
+    """The contents of curriculum.json.
 
+    `status` is `running`, `finished` or, with a `reason`, `interrupted` or `failed` as its phase is, or `stopped` at
+    its gate.
     `declared` holds the identities of all phases that the command was to make, in order (none before this was noted).
     """
 

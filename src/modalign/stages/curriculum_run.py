@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from modalign.runs.checks import finished_run
 from modalign.runs.files import check_writable
 from modalign.runs.finished import locate, measured_otherwise
 from modalign.runs.folder import RunFolder
+from modalign.runs.interrupt import Interrupted
 from modalign.runs.launch import Launch
 from modalign.runs.manifest import read_manifest
 from modalign.runs.ranks import Ranks, joined
@@ -70,7 +72,8 @@ def _run_phases(
         if spec in missing:
             console.print(f"[bold]phase {number} of {len(specs)}: {folder.name}[/bold]")
             parent = folders[spec.parent.identity] if spec.parent else None
-            PhaseRun(spec, folder, parent, sources, measure, command, plain, ranks)()
+            with _noting_a_stop(record, place, folder.name, ranks):
+                PhaseRun(spec, folder, parent, sources, measure, command, plain, ranks)()
         elif ranks.first and (other := measured_otherwise(read_manifest(folder.path), spec)) is not None:
             log.info(other.removeprefix("note: "))
         if settings.stages[spec.stage].backbone is None:
@@ -82,6 +85,19 @@ def _run_phases(
             ranks.of_first(lambda: _gate(settings, console, chain, place, record))
     if ranks.first:
         _close(console, folders[specs[-1].identity], place, bool(record.phases))
+
+
+@contextmanager
+def _noting_a_stop(record: CurriculumRecord, place: Path, phase: str, ranks: Ranks) -> Iterator[None]:
+    """Where a phase ends with an error, the record of those before it says so (a kill leaves it `running`)."""
+    try:
+        yield
+    except BaseException as error:
+        if ranks.first and record.phases:
+            record.status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+            record.reason = f"{phase}: {str(error) or type(error).__name__}"
+            write_record(place, record)
+        raise
 
 
 def _gate(

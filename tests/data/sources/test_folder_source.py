@@ -61,7 +61,7 @@ def test_what_is_left_out_is_counted_by_reason(birds):
     assert len(items) - sum(reasons.values()) == 10
 
 
-def test_tables_may_be_tsv_jsonl_and_parquet(birds):
+def test_tables_may_be_tsv_json_jsonl_and_parquet(birds):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -70,8 +70,12 @@ def test_tables_may_be_tsv_jsonl_and_parquet(birds):
     (birds.parent / "t.jsonl").write_text("\n".join(json.dumps(row) for row in table))
     (birds.parent / "t.tsv").write_text("\n".join(["file\tcaption", *("\t".join(row.values()) for row in table)]))
     parquet.write_table(pyarrow.Table.from_pylist(table), birds.parent / "t.parquet")
-    for name in ("t.jsonl", "t.tsv", "t.parquet"):
+    (birds.parent / "t.json").write_text(json.dumps(table))
+    for name in ("t.jsonl", "t.tsv", "t.parquet", "t.json"):
         assert list(FolderSource(birds, birds.parent / name)) == expected
+    (birds.parent / "t.json").write_text(json.dumps({"rows": table}))
+    with pytest.raises(ModalignError, match="a JSON table is a list of mappings"):
+        list(FolderSource(birds, birds.parent / "t.json"))
 
 
 def test_captions_may_be_made_of_columns(birds):

@@ -11,10 +11,9 @@ from modalign.cli.drafts.sample import SampleFile
 from modalign.cli.recipe_file import write_recipe
 from modalign.data.sources.folder import FolderSource
 from modalign.data.sources.items import Dropped
-from modalign.data.sources.tables import Row, read_table
+from modalign.data.sources.tables import SUFFIXES, Row, read_table
 from modalign.errors import ModalignError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 CAPTION_COLUMNS = ("caption", "text", "description", "sentence", "label")
 
 
@@ -25,6 +24,8 @@ def find_table(place: Path) -> Path:
     if not place.is_dir():
         raise ModalignError(f"--recipe {place}: no such folder or table")
     tables = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+    if len(tables) > 1:  # JSON beside a table is often something else
+        tables = [path for path in tables if path.suffix.lower() != ".json"] or tables
     if len(tables) != 1:
         named = ", ".join(path.name for path in tables) or "none"
         raise ModalignError(f"--recipe {place}: needs one caption table in it ({', '.join(SUFFIXES)}), found: {named}")

@@ -1,4 +1,4 @@
-"""Read a table of captions or labels: CSV, TSV, JSON lines or Parquet, row by row as mappings."""
+"""Read a table of captions or labels: CSV, TSV, JSON, JSON lines or Parquet, row by row as mappings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from modalign.data.disk import disk_error
 from modalign.errors import ModalignError, unknown_name
 
 Row = dict[str, Any]
-_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".json")
 
 
 def read_table(path: Path | str) -> list[Row]:
     """All rows of a table, whose first line names the columns; raises ModalignError where it is none."""
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise unknown_name("type of table", suffix or path.name, _SUFFIXES, str(path))
+    if suffix not in SUFFIXES:
+        raise unknown_name("type of table", suffix or path.name, SUFFIXES, str(path))
     try:
         rows = list(_parquet(path) if suffix == ".parquet" else _lines(path, suffix))
     except OSError as error:
@@ -53,7 +53,12 @@ def need_package(name: str, purpose: str) -> ModalignError:
 
 def _lines(path: Path, suffix: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        if suffix == ".jsonl":
+        if suffix == ".json":
+            listed = json.load(file)
+            if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
+                raise ValueError("a JSON table is a list of mappings")
+            yield from listed
+        elif suffix == ".jsonl":
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     row = json.loads(line)
