@@ -28,6 +28,7 @@ def prepare_environment() -> None:
         os.environ["GOMP_SPINCOUNT"] = str(0 if machine_is_busy() else SPINS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of slices in which every part is used
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler says when it begins and ends
 
 
 @contextmanager

@@ -224,7 +224,8 @@ class DataSettings(Strict):
 class TrainerSettings(Strict):
     """The engine: none of these changes a result except precision, and compile the last bits.
 
-    `devices` counts processes a node (torchrun and srun say it themselves); `step_timeout_s` 0 never gives a step up.
+    `devices` counts processes a node (torchrun and srun say it themselves); `step_timeout_s` 0 never gives a step up;
+    `profile` steps are looked at by torch's profiler.
     """
 
     accelerator: str = "auto"
@@ -241,6 +242,7 @@ class TrainerSettings(Strict):
     keep_every: Annotated[int, Field(ge=0)] = 0
     async_checkpoints: bool = False
     progress: bool = True
+    profile: Annotated[int, Field(ge=0)] = 0
     requeue: bool = False
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ import torch
 from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.callbacks.metrics import MetricsWriter
 from modalign.callbacks.probes import ModalityProbes
+from modalign.callbacks.profile import StepProfile
 from modalign.callbacks.progress import StageProgress
 from modalign.callbacks.validation import ModalityValidation
 from modalign.callbacks.wandb_dashboard import WandbDashboard
@@ -138,6 +139,8 @@ class Engine:
             callbacks.append(self._probes(data.collator, writer))
         if self.settings.trainer.progress and self.ranks.first:
             callbacks.append(StageProgress())
+        if self.settings.trainer.profile and self.ranks.first:
+            callbacks.append(StepProfile(self.folder.path, self.settings.trainer.profile))
         callbacks.append(checkpoints)
         timeout_s = self.settings.trainer.step_timeout_s
         if timeout_s and not self.ranks.alone:
