@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import logging
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from modalign.callbacks.operations import ON_GPU, ON_HOST, operations, table
 from modalign.runs.files import make_folder, write_atomic
 
 FOLDER, TABLE, TRACE = "profile", "operations.txt", "trace.json.gz"
@@ -67,13 +70,15 @@ class StepProfile(pl.Callback):
         seconds, done = time.perf_counter() - self._since, step - self._begin
         make_folder(self.place)
         running.export_chrome_trace(str(self.place / TRACE))
-        sort_by = f"self_{'cuda' if ProfilerActivity.CUDA in running.activities else 'cpu'}_time_total"
-        table = running.key_averages(group_by_input_shape=True).table(
-            sort_by=sort_by, row_limit=ROWS, max_name_column_width=60, max_shapes_column_width=90
-        )
-        head = (
+        with gzip.open(self.place / TRACE) as file:
+            events = json.load(file)["traceEvents"]
+        told = [
             f"optimizer steps {self._begin + 1} to {step}, {1000 * seconds / max(done, 1):,.1f} ms each while "
-            f"they were watched; operations of one kind and shape together, of all {done} steps\n"
-        )
-        write_atomic(self.place / TABLE, (head + table + "\n").encode())
+            f"they were watched; what operations took by themselves, and how much of that within the backward pass"
+        ]
+        for where, kinds in (("on the host", ON_HOST), ("on the GPU", ON_GPU)):
+            for title, shapes in ((f"{where}, by operation", False), (f"{where}, by operation and shapes", True)):
+                if found := operations(events, kinds, shapes):
+                    told += ["", title, table(found, max(done, 1), 1e6 * seconds, ROWS)]
+        write_atomic(self.place / TABLE, ("\n".join(told) + "\n").encode())
         log.info("a profile of %d steps: %s", done, self.place / TABLE)
