@@ -59,6 +59,11 @@ def test_a_loss_on_other_texts_is_no_change_and_other_items_are_told():
     assert "not all phases were measured on the same items" in summary_line(uneven)
 
 
+def below_the_rule(told):
+    lines = told.splitlines()
+    return lines[next(place for place, line in enumerate(lines) if line.startswith("──")) + 1 :]
+
+
 def test_transfer_is_that_of_lopez_paz_and_ranzato_by_hand():
     """R[last, j] - R[j, j] for all but the last phase's; R[j - 1, j] - b[j] for all but the first."""
     r = [[0.90, None, None], [0.85, 0.80, None], [0.88, 0.70, 0.60]]
@@ -76,7 +81,7 @@ def test_transfer_is_that_of_lopez_paz_and_ranzato_by_hand():
     assert "backward transfer -6.0 points; forward transfer +2.5 points" in summary_line(ledger)
     console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(ledger_table(ledger))
-    rows = [line for line in console.export_text().splitlines() if line.startswith("│")]
+    rows = below_the_rule(console.export_text())
     assert "(35.0)" in rows[0]
     assert "(20.0)" not in rows[0]
 
@@ -138,5 +143,20 @@ def test_a_row_is_named_by_what_its_phase_added_or_by_its_stage():
     ]
     console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(ledger_table(build_ledger(runs)))
-    rows = [line.split()[1] for line in console.export_text().splitlines() if line.startswith("│")]
-    assert rows == ["audio", "image", "instruct"]
+    rows = [line.split()[0] for line in below_the_rule(console.export_text())]
+    assert rows[:3] == ["audio", "image", "instruct"]
+
+
+def test_no_number_of_eight_senses_is_cut_in_eighty_columns():
+    names = ("image", "audio", "video", "point", "depth", "normal", "imu", "fmri")
+    entries = []
+    for phase, name in enumerate(names):
+        seen = names[: phase + 1]
+        entries.append((f"align-{name}", [name], results(**{m: 0.9 + 0.01 * phase for m in seen})))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(ledger_table(build_ledger(entries)))
+    told = console.export_text()
+    header, last = (" ".join(line.split()) for line in (told.splitlines()[2], told.splitlines()[-3]))
+    assert header.startswith("after phase image audio video point depth normal imu fmri"), told
+    assert last.startswith("fmri 97.0 97.0 97.0 97.0 97.0 97.0 97.0 97.0"), told
+    assert "…" not in told

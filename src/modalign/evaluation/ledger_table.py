@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,11 +17,14 @@ def ledger_table(ledger: Ledger) -> Table:
 
     In brackets: what a modality scored before its own phase began, its parts at their start values.
     """
-    table = Table(title=f"{ledger.metric.replace('_', ' ')} on {ledger.split}, % (change since its own phase, points)")
+    table = Table(
+        title=f"{ledger.metric.replace('_', ' ')} on {ledger.split}, % (change since its own phase, points)",
+        box=box.SIMPLE_HEAD, show_edge=False, padding=0,
+    )  # fmt: skip
     table.add_column("after phase", no_wrap=True, min_width=8)
     for modality in ledger.modalities:
-        table.add_column(modality, justify="right")
-    table.add_column("text loss", justify="right")
+        table.add_column(modality, justify="right", overflow="fold", min_width=6)  # no number is cut
+    table.add_column("text loss", justify="right", overflow="fold", min_width=6)
     for phase in range(len(ledger.phases)):
         cells = [_cell(ledger, phase, modality) for modality in ledger.modalities]
         table.add_row(_label(ledger, phase), *cells, _text_cell(ledger, phase))
