@@ -8,6 +8,7 @@ from modalign.cli.ablate_jobs import plan_jobs
 from modalign.config.compose import compose_settings
 from modalign.config.places import shipped_runs
 from modalign.config.recipes import RecipeBook
+from modalign.config.shipped import could_be_shipped
 from modalign.config.specs import Planner
 from modalign.config.study import Study, commands_of, load_study, studies_of
 from modalign.errors import ModalignError
@@ -53,6 +54,26 @@ def test_with_the_default_seed_and_world_shipped_backbones_are_the_very_same_run
 def test_shipped_backbones_are_refused_for_another_model():
     with pytest.raises(ModalignError, match="hidden_size: 128 and not 64"):
         planned("model.backbones_from=shipped", "model.language_model.source.hidden_size=64")
+
+
+def test_shipped_backbones_serve_however_attention_is_computed():
+    chain = planned("model.backbones_from=shipped", "model.language_model.attention=sdpa")
+    assert [s.identity for s in chain[:2]] == [s.identity for s in planned()[:2]]
+    assert chain[-1].identity != planned()[-1].identity
+
+
+@pytest.mark.parametrize(
+    ("word", "why"), [("seed=3", "seed: 0 and not 3"), ("model.language_model.attention=sdpa", "eager and not sdpa")]
+)
+def test_that_backbones_could_be_taken_from_the_package_is_told(word, why):
+    settings, _ = compose_settings([word, "stage=align", "modality=image"])
+    told = could_be_shipped(settings, planned(word, "stage=align", "modality=image"))
+    assert told.startswith("pretrain_text and pretrain_contrast will be trained first; model.backbones_from=shipped ")
+    assert told.endswith(why)
+    alone = planned("stage=pretrain_text", word)
+    assert could_be_shipped(settings, alone) is None, "it was asked for"
+    other, _ = compose_settings(["model.language_model.source.hidden_size=64"])
+    assert could_be_shipped(other, planned("model.language_model.source.hidden_size=64")) is None, "they do not fit"
 
 
 def test_a_first_phase_is_the_same_run_under_every_rule_of_replay():

@@ -14,6 +14,7 @@ from modalign.cli.terminal import count, print_table, say
 from modalign.config.places import shipped_runs
 from modalign.config.planning import PlanningBook
 from modalign.config.schema import Settings
+from modalign.config.shipped import could_be_shipped
 from modalign.config.specs import Planner, RunSpec
 from modalign.errors import ModalignError
 from modalign.runs.finished import locate
@@ -39,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     folders = {spec.identity: _folder(settings, spec) for spec in specs}
     open_runs = [spec for spec in specs if options.all or folders[spec.identity].status() != "finished"]
     print_runs(settings, book, specs, folders)
+    if (told := could_be_shipped(settings, open_runs)) is not None:
+        say(told)
     if options.runs or not (open_runs or options.json):
         return 0
     with nothing_collected():

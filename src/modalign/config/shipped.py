@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from modalign.config.meaning import backbone_meaning
 from modalign.config.places import shipped_runs
@@ -25,10 +26,47 @@ def shipped_backbones(settings: Settings, stages: Sequence[str]) -> list[Manifes
             )
         wanted = backbone_meaning(settings, tuple(manifest.modalities["seen"]))
         made = {key: manifest.spec[key] for key in wanted}
-        if changed := differences(made, wanted):
+        if changed := _differences(made, wanted):
             raise ModalignError(
                 f"model.backbones_from=shipped: {manifest.name} was made with {changed[0].replace('!=', 'and not')}; "
                 f"leave the setting out and {stage} is trained"
             )
         chosen.append(manifest)
     return chosen
+
+
+class Unmade(Protocol):
+    """What is known of a run that a command will make."""
+
+    @property
+    def stage(self) -> str:
+        """The stage that trains it."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether the command asked for it, rather than stands on it."""
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What it is made of."""
+
+
+def could_be_shipped(settings: Settings, unmade: Iterable[Unmade]) -> str | None:
+    """One sentence where backbones will be trained in whose place the package's own could be taken; else None."""
+    runs = [run for run in unmade if run.stage in settings.model.backbones and not run.requested]
+    if not runs or settings.model.backbones_from:
+        return None
+    try:
+        found = {made.stage: made for made in shipped_backbones(settings, settings.model.backbones)}
+    except ModalignError:
+        return None
+    changed = differences(found[runs[0].stage].spec, runs[0].meaning)
+    why = f", made with {changed[0].replace('!=', 'and not')}" if changed else ""
+    names = " and ".join(dict.fromkeys(run.stage for run in runs))
+    instead = "model.backbones_from=shipped takes what comes with the package in its place"
+    return f"{names} will be trained first; {instead}{why}"
+
+
+def _differences(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Where two models differ; how attention is computed makes no other model."""
+    return [told for told in differences(made, wanted) if not told.startswith("model.language_model.attention: ")]

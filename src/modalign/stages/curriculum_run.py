@@ -14,6 +14,7 @@ from modalign.config.places import shipped_runs
 from modalign.config.processes import SINGLE, check_processes, engine_of
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
+from modalign.config.shipped import could_be_shipped
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.evaluation.gate import GateClosed, pass_gate
@@ -57,6 +58,8 @@ def _run_phases(
     runs = Path(settings.paths.runs)
     folders, unmade = ranks.of_first(lambda: _whereabouts(specs, settings, runs))
     missing = [spec for spec in specs if spec.identity in unmade]
+    if ranks.first and (told := could_be_shipped(settings, missing)) is not None:
+        log.info(told)
     check_processes(settings, [spec.stage for spec in missing], ranks.launch)
     sources = SourceBook(settings, RecipeBook(settings))
     ranks.together(lambda: rehearse(sources, missing))
