@@ -172,3 +172,53 @@ def test_two_processes_share_the_runs_of_a_study(tmp_path, tiny_runs):
     assert [arm["seeds"] for arm in result_of(folder)["arms"]] == [[0, 1], [0, 1]]
     assert len(list((tmp_path / "runs").glob("align-image-*"))) == 2
     assert len(list((tmp_path / "runs").glob("align-video-*"))) == 4
+
+
+def test_a_table_of_more_runs_or_of_other_settings_is_not_replaced(finished, tmp_path, capsys):
+    folder, words = finished
+    before = (folder / "result.json").read_bytes()
+    told = refused(["--seeds", "3", "--report-only", *words], capsys)
+    assert "holds 2 arms and seeds, of which this command lacks 2 (the first: balanced, seed 0)" in told
+    told = refused(["--seeds", "0", "stages.align.steps=3", *words], capsys)
+    assert "was made with no settings of its own, this command has stages.align.steps=3" in told
+    assert "--out DIR" in told
+    assert (folder / "result.json").read_bytes() == before
+    assert main(["ablate", "replay", "--seeds", "9", "--report-only", "--out", str(tmp_path), *words]) == 1
+    assert "nothing to compare yet" in capsys.readouterr().out
+
+
+def test_runs_that_were_measured_otherwise_than_asked_are_not_compared(finished, tmp_path, capsys):
+    _, words = finished
+    given = ["--seeds", "0", "--out", str(tmp_path), "evaluation.max_new_tokens=3"]
+    told = refused([*given, *words], capsys)
+    assert "was measured with max_new_tokens=" in told
+    assert "a study compares what was measured alike" in told
+
+
+def test_results_of_another_run_are_not_taken(finished, tmp_path, capsys):
+    folder, words = finished
+    one, other = sorted((folder.parents[1] / "runs").glob("align-video-*"))
+    kept = (one / "results.json").read_bytes()
+    (one / "results.json").write_bytes((other / "results.json").read_bytes())
+    try:
+        told = refused(["--seeds", "0", "--report-only", "--out", str(tmp_path), *words], capsys)
+        assert f"{one.name} holds the results of {other.name}: measure it again" in told
+    finally:
+        (one / "results.json").write_bytes(kept)
+
+
+def test_an_arm_that_changes_no_run_is_told(finished, tmp_path, capsys):
+    _, words = finished
+    write_study(tmp_path, arms=STUDY["arms"] | {"same": ["stages.align.replay=balanced"]})
+    assert (
+        main(["ablate", "replay", "--list", "--seeds", "0", "--folder", str(tmp_path / "experiments"), *words[2:]]) == 0
+    )
+    assert "arm same stands for the very runs of balanced: what it sets changes no run" in capsys.readouterr().out
+    assert "'fresh' is no setting here" in refused(["--list", "fresh=true", *words], capsys)
+
+
+def refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["ablate", "replay", *words])
+    assert ended.value.code == 2
+    return capsys.readouterr().err

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from modalign.errors import ModalignError
 from modalign.evaluation.gate import GateClosed, judge, pass_gate, refuse_if_stopped
 from modalign.evaluation.scores import RESULTS_FILE, Results, Score, results_bytes
 from modalign.runs.manifest import Manifest, read_manifest, write_manifest
@@ -123,3 +124,12 @@ def test_a_gate_with_nothing_to_compare_says_so(run, caplog):
     chain = [run("a", ["image"], "cider", image=6.0), run("b", ["audio"], "cider", image=1.0, audio=1.0)]
     assert judge(2.0, chain).kept
     assert "b: no caption score on test to compare, so curriculum.gate judges nothing" in caplog.text
+
+
+def test_a_gate_that_cannot_judge_is_not_open(chain, tmp_path):
+    (tmp_path / "a" / RESULTS_FILE).unlink()
+    with pytest.raises(ModalignError, match=r"cannot be judged after b: .*a has no results.json; `modalign evaluate"):
+        judge(2.0, chain[:2])
+    with pytest.raises(ModalignError, match="cannot be judged"):
+        refuse_if_stopped(2.0, tmp_path, "x", phases())
+    assert "gate" not in read_manifest(tmp_path / "b").extra

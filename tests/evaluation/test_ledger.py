@@ -160,3 +160,25 @@ def test_no_number_of_eight_senses_is_cut_in_eighty_columns():
     assert header.startswith("after phase image audio video point depth normal imu fmri"), told
     assert last.startswith("fmri 97.0 97.0 97.0 97.0 97.0 97.0 97.0 97.0"), told
     assert "…" not in told
+
+
+def test_a_phase_without_results_is_in_the_ledger_and_said_to_be_unknown():
+    ledger = build_ledger([("a", ["image"], results(image=0.9)), ("b", ["audio"], None)])
+    assert ledger.modalities == ("image", "audio")
+    assert ledger.value(1, "image") is None
+    told = summary_line(ledger)
+    assert told == "no results of b: what was forgotten there is not known (modalign evaluate)"
+    later = build_ledger([("a", ["image"], results(image=0.9)), ("b", ["audio"], None),
+                          ("c", ["imu"], results(image=0.8, audio=0.5, imu=0.5))])  # fmt: skip
+    assert "worst forgetting: image -10.0 points after c" in summary_line(later)
+    assert "no results of b" in summary_line(later)
+
+
+def test_other_items_of_the_same_number_are_told_too():
+    def scored(items, value):
+        return Results("r", 1, (Score("image", "caption", "test", "attribute_accuracy", value, value, value, 0.2, 9,
+                                      items=items),))  # fmt: skip
+
+    assert not build_ledger([("a", ["image"], scored("x", 0.5)), ("b", [], scored("x", 0.4))]).other_items
+    assert not build_ledger([("a", ["image"], scored("", 0.5)), ("b", [], scored("x", 0.4))]).other_items
+    assert build_ledger([("a", ["image"], scored("x", 0.5)), ("b", [], scored("y", 0.4))]).other_items

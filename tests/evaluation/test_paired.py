@@ -64,3 +64,12 @@ def test_only_seeds_that_both_arms_have_are_compared():
 def test_arms_measured_on_different_items_are_no_pair():
     with pytest.raises(ModalignError, match="2 items in one arm, 3 in the baseline"):
         difference({0: {"image": [1, 0]}}, {0: {"image": [1, 0, 1]}}, ["image"])
+
+
+def test_other_items_are_refused_though_they_are_as_many():
+    arm, base = {0: {"image": [1, 0]}}, {0: {"image": [0, 0]}}
+    same, other = {0: {"image": "aa"}}, {0: {"image": "bb"}}
+    assert difference(arm, base, ["image"], (same, same)).value == 0.5
+    assert difference(arm, base, ["image"], (same, {0: {"image": ""}})).value == 0.5, "not known of older results"
+    with pytest.raises(ModalignError, match="image, seed 0: the arm was measured on other items"):
+        difference(arm, base, ["image"], (same, other))

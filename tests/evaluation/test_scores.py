@@ -82,3 +82,11 @@ def test_a_score_keeps_of_every_item_how_much_was_right(tmp_path):
     assert answers.shares() == (1.0, 0.0)
     (tmp_path / "results.json").write_bytes(results_bytes(Results("run", 1, (score, answers))))
     assert [s.shares() for s in read_results(tmp_path).scores] == [(1.0, 0.0, 0.5), (1.0, 0.0)]
+
+
+def test_a_score_that_is_no_number_is_told_in_one_line(tmp_path):
+    data = json.loads(results_bytes(RESULTS))
+    data["scores"][0]["value"] = "abc"
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    with pytest.raises(ModalignError, match="value is 'abc', no number; evaluate the run again"):
+        read_results(tmp_path)

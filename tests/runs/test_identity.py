@@ -75,3 +75,11 @@ def test_a_name_that_is_no_folder_name_is_refused(name):
 def test_differences_name_the_settings():
     other = {**SPEC, "lr": 1e-3, "model": {"experts": 5, "tags": True}, "replay": ("ratio", 0.3), "more": 1}
     assert differences(SPEC, other) == ["lr: 0.0003 != 0.001", "model.experts: 3 != 5", "more: (absent) != 1"]
+
+
+def test_settings_inside_lists_of_mappings_are_told_apart():
+    one, other = (
+        {"stage": ["align", {"replay": "balanced", "steps": 3}]},
+        {"stage": ["align", {"replay": "none", "steps": 3}]},
+    )
+    assert differences(one, other) == ["stage.1.replay: balanced != none"]

@@ -43,3 +43,16 @@ def test_flags_on_a_device_are_read_together_and_not_before_somebody_asks():
     assert skips.due
     skips.check()
     assert not skips.due
+
+
+def test_a_run_most_of_whose_steps_were_skipped_has_failed(caplog):
+    skips = Skips()
+    for step in range(1, 9):
+        skips.note(step, skipped=step in (2, 3))
+    skips.end(8)
+    assert "loss or gradient was not finite in 2 of 8 steps, which changed nothing (the first: step 2)" in caplog.text
+    with pytest.raises(ModalignError, match=r"not finite in 2 of 3 steps.*lower stages"):
+        skips.end(3)
+    caplog.clear()
+    Skips().end(8)
+    assert not caplog.text

@@ -43,3 +43,12 @@ def test_a_kept_state_goes_on_where_it_was():
     for one in (meter, resumed):
         add(one, "a", 2.0, 2.0)
     assert resumed.read({}) == meter.read({})
+
+
+def test_a_source_of_which_nothing_was_finite_has_no_loss():
+    meter = Meter()
+    meter.add("a", "caption", torch.tensor(float("nan")), torch.tensor(3.0), 1)
+    meter.add("b", "caption", torch.tensor(6.0), torch.tensor(3.0), 1)
+    values = meter.read({"a": "image", "b": "audio"})
+    assert "loss/image" not in values
+    assert (values["loss/audio"], values["loss"]) == (2.0, 2.0)

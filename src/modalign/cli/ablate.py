@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modalign.cli.ablate_beside import beside
+from modalign.cli.ablate_earlier import OF_NO_RESULT, SETTINGS, refuse_to_replace
 from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, runs_to_make, speed_of
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, settings_only
@@ -37,6 +38,8 @@ class Asked:
     study: Study
     arms: tuple[str, ...]
     jobs: tuple[Job, ...]
+    seeds: tuple[int, ...]
+    settings: tuple[str, ...]
     processes: int = 1
 
 
@@ -46,23 +49,29 @@ def run(arguments: Sequence[str]) -> int:
     asked = [_plan(name, options) for name in _names(options)]
     jobs = [job for one in asked for job in one.jobs]
     _tell_estimate(asked)
+    for one in asked:
+        _tell_idle_arms(one)
     if options.list:
         return 0
+    if options.out is None and options.worker is None:
+        for one in asked:
+            refuse_to_replace(one.folder, one.study, one.arms, one.seeds, one.settings)
     failed: list[str] = []
+    others: list[str] = []
     if not options.report_only and next(runs_to_make(jobs), None) is not None:
         prepare_environment()
         number, count = options.worker or (0, options.processes)
         begin = len(jobs) * number // count  # each begins elsewhere, so that none has to wait for another at once
         with stoppable("trainer=slurm" in arguments), beside(arguments, count if number == 0 else 1) as others:
             failed = make_missing([*jobs[begin:], *jobs[:begin]], say)
-        failed += others
-    for one in asked if options.worker is None else ():
-        _write(one, options.out)
+    written = [_write(one, options.out) for one in asked] if options.worker is None else []
+    for line in others:
+        say(line)
     if failed:
         say(f"{len(failed)} of {len(jobs)} commands failed:")
         for line in failed:
             say(f"  {line}")
-    return 1 if failed else 0
+    return 1 if failed or others or (options.report_only and not any(written)) else 0
 
 
 def _parser() -> VerbParser:
@@ -107,17 +116,21 @@ def _plan(name: str, options: argparse.Namespace) -> Asked:
         arms = tuple(arm for arm in arms if arm in (study.baseline, *study.quick))
     if options.arm:
         arms = tuple(dict.fromkeys((study.baseline, *options.arm)))
-    seeds = _seeds(options.seeds) if options.seeds else SEEDS[options.set]
+    seeds = SEEDS[options.set] if options.seeds is None else _seeds(options.seeds)
     extra = tuple(settings_only([word for word in options.words if "=" in word]))
     if any(word.startswith("seed=") for word in extra):
         raise ModalignError("'seed' is no setting here: give all seeds with --seeds, as in --seeds 0,1,2")
+    if any(word.startswith("fresh=") for word in extra):
+        raise ModalignError("'fresh' is no setting here: a study takes what is finished; remove a run's folder instead")
+    told = tuple(word for word in extra if not word.startswith(OF_NO_RESULT))
     count = options.processes if options.worker is None else options.worker[1]
     if count < 1:
         raise ModalignError(f"--processes {count}: give a number from 1")
     if count > 1 and not any(word.startswith("trainer.threads=") for word in extra):
         extra += (f"trainer.threads={max(1, (os.cpu_count() or 1) // count)}",)
     commands = commands_of(folder.name, study, arms, seeds, extra)
-    return Asked(folder.name, folder, study, arms, tuple(plan_jobs(commands, options.config_dir)), count)
+    jobs = tuple(plan_jobs(commands, options.config_dir))
+    return Asked(folder.name, folder, study, arms, jobs, seeds, told, count)
 
 
 def _seeds(given: str) -> tuple[int, ...]:
@@ -148,11 +161,20 @@ def _tell_estimate(asked: Sequence[Asked]) -> None:
         )
 
 
+def _tell_idle_arms(one: Asked) -> None:
+    """Arms whose settings change nothing: they are the baseline's very runs."""
+    made = {arm: [job.specs[-1].identity for job in one.jobs if job.command.arm == arm] for arm in one.arms}
+    for arm in one.arms:
+        if arm != one.study.baseline and made[arm] == made[one.study.baseline]:
+            say(f"{one.name}: arm {arm} stands for the very runs of {one.study.baseline}: what it sets changes no run")
+
+
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def _write(one: Asked, out: Path | None) -> None:
+def _write(one: Asked, out: Path | None) -> bool:
+    """Compare and write; whether there was something to compare."""
     from modalign.evaluation.report.study_chart import draw_study
     from modalign.evaluation.report.study_page import fill_block, study_table
     from modalign.evaluation.study_result import StudyResult, arm_result
@@ -161,7 +183,7 @@ def _write(one: Asked, out: Path | None) -> None:
     found, missing = outcomes_of(one.jobs)
     if one.study.baseline not in found:
         say(f"{one.name}: nothing to compare yet, no seed of the baseline ({one.study.baseline}) is finished")
-        return
+        return False
     keys = [(score.task, score.split, score.metric) for score in one.study.scores]
     base = found[one.study.baseline]
     rows = [
@@ -170,7 +192,8 @@ def _write(one: Asked, out: Path | None) -> None:
         if arm in found
     ]
     counts = {label: len(score.shares()) for label, score in next(iter(base.values())).scores(keys).items()}
-    result = StudyResult(one.name, one.study.title, one.study.baseline, tuple(rows), counts, tuple(missing))
+    made_with = {"base": list(one.study.base), SETTINGS: list(one.settings)}
+    result = StudyResult(one.name, one.study.title, one.study.baseline, tuple(rows), counts, tuple(missing), made_with)
     target = one.folder if out is None else out / one.name
     target.mkdir(parents=True, exist_ok=True)
     table = study_table(result)
@@ -179,3 +202,4 @@ def _write(one: Asked, out: Path | None) -> None:
     draw_study(result, one.study.curves.model_dump() if one.study.curves else None, target / "result.svg")
     fill_block(target / "README.md", table)
     say(f"{one.name}: {target / 'result.md'}" + (f" ({len(missing)} not finished)" if missing else ""))
+    return True

@@ -19,7 +19,7 @@ from modalign.errors import ModalignError
 from modalign.evaluation.scores import read_results
 from modalign.evaluation.study_result import Outcome, Phase
 from modalign.runs.checks import finished_run
-from modalign.runs.finished import locate
+from modalign.runs.finished import locate, measured_otherwise
 from modalign.runs.folder import FolderTaken, RunFolder
 from modalign.runs.interrupt import Interrupted
 from modalign.runs.manifest import read_manifest
@@ -49,13 +49,28 @@ class Job:
         return [(spec, folder) for spec, folder in self.folders() if not finished_run(folder.path, spec.identity)]
 
     def chain(self) -> tuple[Phase, ...]:
-        """The finished phases that teach modalities, with their results."""
-        return tuple(
-            Phase(folder.name, spec.new, read_results(folder.path), spec.steps,
-                  sum(read_manifest(folder.path).consumed.values()))
-            for spec, folder in self.folders()
-            if self.settings.stages[spec.stage].backbone is None
-        )  # fmt: skip
+        """The finished phases that teach modalities, with their results.
+
+        ModalignError where a run's results are another's, or were measured with other settings than this command has.
+        """
+        phases = []
+        for spec, folder in self.folders():
+            if self.settings.stages[spec.stage].backbone is not None:
+                continue
+            manifest, results = read_manifest(folder.path), read_results(folder.path)
+            if results.run != manifest.name:
+                raise ModalignError(
+                    f"{self.command}: {folder.path} holds the results of {results.run}: measure it again"
+                )
+            if (other := measured_otherwise(manifest, spec)) is not None:
+                raise ModalignError(
+                    f"{self.command}: {other.removeprefix('note: ')}, or leave the setting out: a study compares what "
+                    f"was measured alike"
+                )
+            read = sum(manifest.consumed.values())
+            skipped = int(manifest.extra.get("skipped_steps", {}).get("count", 0))
+            phases.append(Phase(folder.name, spec.new, results, spec.steps - skipped, read))
+        return tuple(phases)
 
 
 def plan_jobs(commands: Sequence[Command], config_dir: Path | None = None) -> list[Job]:

@@ -30,13 +30,16 @@ def run(arguments: Sequence[str]) -> int:
     say("the settings that make up the runs are equal" if not changed else f"{len(changed)} settings differ:")
     for line in changed:
         say(f"  {line}")
+    ways = [manifest.extra.get("measuring", {}) for manifest in (first, second)]
+    if all(ways) and (apart := differences(*ways)):
+        say(f"they were measured in other ways: {'; '.join(apart)}")
     names = (options.first.resolve().name, options.second.resolve().name)
     _data(first, second, names)
     _parts(first, second, names, options.all)
     results = [read_results(p) if (p / RESULTS_FILE).is_file() else None for p in (options.first, options.second)]
     missing = [m.name for m, found in zip((first, second), results, strict=True) if found is None]
     if missing:
-        say(f"\nno results: {', '.join(missing)}")
+        say(f"\nno results: {', '.join(missing)} (`modalign evaluate` with the run's folder measures it)")
     if results[0] is not None and results[1] is not None:
         _scores(results[0], results[1], _same_data(first, second), names, options.all)
     return 0
@@ -81,9 +84,13 @@ def _state(part: dict[str, object]) -> str:
 
 
 def _same_data(first: Manifest, second: Manifest) -> bool:
-    """Whether the recipes that both know are of the same data: the measured items are their first ones."""
+    """Whether the recipes that both know are of the same data: the measured items are their first ones.
+
+    For scores that keep no digest of their items.
+    """
     recipes, others = first.spec.get("recipes", {}), second.spec.get("recipes", {})
-    return all(others[name] == meaning for name, meaning in recipes.items() if name in others)
+    shared = recipes.keys() & others.keys()
+    return bool(shared) and all(others[name] == recipes[name] for name in shared)
 
 
 def _scores(first: Results, second: Results, same_items: bool, names: tuple[str, str], everything: bool) -> None:

@@ -10,10 +10,11 @@ from modalign.runs.record import read_record
 
 
 def curriculum_ledger(folder: Path) -> Ledger:
-    """The matrix of phases by modalities of the curriculum in `folder`; phases without results are left out."""
+    """The matrix of phases by modalities of the curriculum in `folder`; of a phase whose run or results are not there
+    nothing is known, and the ledger says so."""
     entries = []
     for phase in read_record(folder).phases:
         run = folder / phase.run
-        if (run / RESULTS_FILE).is_file():
-            entries.append((Path(phase.run).name, tuple(phase.new), read_results(run)))
+        found = read_results(run) if (run / RESULTS_FILE).is_file() else None
+        entries.append((Path(phase.run).name, tuple(phase.new), found))
     return build_ledger(entries)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from modalign.evaluation.attributes import attribute_accuracy
-from modalign.evaluation.items import Item
+from modalign.evaluation.items import Item, items_digest
 from modalign.evaluation.metrics import caption_scores, exact_match
 from modalign.evaluation.scores import Score, TextLoss
 from modalign.types import SOFT_TOKENS, Batch, MediaBatch, Sample, Span
@@ -93,7 +93,8 @@ def score_captions(
     if any(item.attributes for item in items):
         scores.append(attribute_accuracy(texts, [item.attributes for item in items], kinds, modality, split))
     scores.extend(caption_scores(texts, [list(item.references) for item in items], modality, split))
-    return scores, asked
+    digest = items_digest(items)
+    return [replace(score, items=digest) for score in scores], asked
 
 
 def score_answers(
@@ -108,7 +109,8 @@ def score_answers(
         Asked(item, item.questions[0][0], (item.questions[0][1],), text)
         for item, text in zip(usable, texts, strict=True)
     ]
-    return [exact_match(texts, [item.questions[0][1] for item in usable], modality, split, task)], asked
+    score = exact_match(texts, [item.questions[0][1] for item in usable], modality, split, task)
+    return [replace(score, items=items_digest(usable))], asked
 
 
 @torch.no_grad()

@@ -78,11 +78,17 @@ class Verdict:
 
 
 def judge(limit: float, chain: Chain) -> Verdict:
-    """The verdict on the last phase of `chain`, by the captions' scores on test that its ledger shows."""
+    """The verdict on the last phase of `chain`, by the captions' scores on test that its ledger shows.
+
+    ModalignError where a phase's results are not there: nothing can be judged then.
+    """
     last = len(chain) - 1
     run = chain[last][0].name
-    if not all((folder / RESULTS_FILE).is_file() for folder, _ in chain):
-        return Verdict(run, limit, None)
+    if unmeasured := [folder for folder, _ in chain if not (folder / RESULTS_FILE).is_file()]:
+        raise ModalignError(
+            f"curriculum.gate.max_forgetting={limit:g} cannot be judged after {run}: {unmeasured[0]} has no "
+            f"{RESULTS_FILE}; `modalign evaluate {unmeasured[0]}` measures it"
+        )
     ledger = build_ledger([(folder.name, new, read_results(folder)) for folder, new in chain])
     worst = _worst_at(ledger, last)
     if worst is None and last and any(new for _, new in chain[:-1]):

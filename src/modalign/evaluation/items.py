@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -58,6 +59,18 @@ def _item(source: Source, index: int) -> Item:
     attributes = {name: str(value) for name, value in (record.get("attributes") or {}).items()}
     files = {m: (ext, raw.members[ext]) for m, ext in source.recipe.media.items() if ext in raw.members}
     return Item(key, tuple(media), tuple(captions), attributes, turns, files)
+
+
+def items_digest(items: Sequence[Item]) -> str:
+    """What these items are, in their order: keys, files, captions, attributes, questions and answers."""
+    state = hashlib.blake2b(digest_size=8)
+    for item in items:
+        words = (item.key, item.references, sorted(item.attributes.items()), item.questions)
+        state.update(repr(words).encode())
+        for modality, (extension, content) in sorted(item.files.items()):
+            state.update(f"{modality} {extension} {len(content)} ".encode())
+            state.update(content)
+    return state.hexdigest()
 
 
 def vocabulary(groups: Iterable[Sequence[Item]]) -> dict[str, list[str]]:

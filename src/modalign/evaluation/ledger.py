@@ -15,8 +15,8 @@ from modalign.evaluation.scores import Results, Score, results_from_dict
 # Of a caption's metrics those that lie between 0 and 1, the one to be preferred first.
 METRICS = ("attribute_accuracy", "rougeL")
 
-Entry = tuple[str, Sequence[str], Results | Mapping[str, Any]]
-"""A phase's name, its new modalities, and what its evaluation found."""
+Entry = tuple[str, Sequence[str], Results | Mapping[str, Any] | None]
+"""A phase's name, its new modalities, and what its evaluation found (None: its results are not there)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Forgetting:
 class Ledger:
     """A matrix of phases by modalities (in the order of their own phases); None where nothing was measured.
 
-    `beforehand` holds what a modality scored with the model that was about to learn it, at its start values.
+    `beforehand` holds what a modality scored with the model that was about to learn it, at its start values;
+    `unmeasured` names the phases of which no results are there: what they cost is not known.
     """
 
     phases: tuple[str, ...]
@@ -44,12 +45,16 @@ class Ledger:
     split: str
     beforehand: Mapping[str, Score] = field(default_factory=dict)
     text_tokens: tuple[int | None, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def other_items(self) -> bool:
-        """Whether a modality was measured on other numbers of items after one phase than after another."""
-        columns = zip(*self.scores, strict=True)
-        return any(len({score.n for score in column if score is not None}) > 1 for column in columns)
+        """Whether a modality was measured on other items, or other numbers of them, after one phase than another."""
+        for column in zip(*self.scores, strict=True):
+            found = [score for score in column if score is not None]
+            if len({score.n for score in found}) > 1 or len({score.items for score in found if score.items}) > 1:
+                return True
+        return False
 
     def value(self, phase: int, modality: str) -> float | None:
         """The modality's score after the phase."""
@@ -123,6 +128,7 @@ class Ledger:
             "worst_forgetting": None if worst is None else [worst.modality, worst.phase, worst.change],
             "backward_transfer": self.backward_transfer(),
             "forward_transfer": self.forward_transfer(),
+            "unmeasured": list(self.unmeasured),
         }
 
 
@@ -134,7 +140,8 @@ def build_ledger(
     A modality that is scored but never new (its parent's phases are not listed) counts from where it is first scored.
     Without a `metric` it is the first of `METRICS` that was measured.
     """
-    found = [(name, tuple(new), _typed(results)) for name, new, results in entries]
+    unmeasured = tuple(name for name, _, results in entries if results is None)
+    found = [(name, tuple(new), _typed(results or Results(name, 0))) for name, new, results in entries]
     metric = metric or _measured_metric([results for _, _, results in found], task, split)
     own: dict[str, int] = {}
     for phase, (_, new, results) in enumerate(found):
@@ -156,6 +163,7 @@ def build_ledger(
             if (s.task, s.split, s.metric) == (task, split, metric) and own.get(s.modality) == phase
         },
         text_tokens=tuple(None if r.text_loss is None else r.text_loss.tokens for _, _, r in found),
+        unmeasured=unmeasured,
     )  # fmt: skip
 
 

@@ -35,8 +35,9 @@ def ledger_table(ledger: Ledger) -> Table:
 def summary_line(ledger: Ledger) -> str:
     """The ledger in one sentence: the worst forgetting, and the transfers that were measured."""
     worst = ledger.worst_forgetting()
+    unknown = unmeasured_words(ledger)
     if worst is None:
-        return "one phase so far: nothing can have been forgotten yet"
+        return unknown or "one phase so far: nothing can have been forgotten yet"
     if worst.change >= 0:
         line = "no modality ever fell below its own phase's score"
     else:
@@ -48,7 +49,14 @@ def summary_line(ledger: Ledger) -> str:
         line += f"; forward transfer {100 * forward:+.1f} points"
     if ledger.other_items:
         line += "; not all phases were measured on the same items, so changes between them are rough"
-    return line
+    return f"{line}; {unknown}" if unknown else line
+
+
+def unmeasured_words(ledger: Ledger) -> str:
+    """Of which phases no results are there, and what that means; nothing where all are."""
+    if not ledger.unmeasured:
+        return ""
+    return f"no results of {', '.join(ledger.unmeasured)}: what was forgotten there is not known (modalign evaluate)"
 
 
 def _label(ledger: Ledger, phase: int) -> str:

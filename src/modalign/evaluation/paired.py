@@ -13,6 +13,8 @@ from modalign.evaluation.intervals import CONFIDENCE, SEED
 RESAMPLES = 2000
 Items = Mapping[int, Mapping[str, Sequence[float]]]
 """By seed and score, each item's share that was right, in one order of items."""
+Digests = Mapping[int, Mapping[str, str]]
+"""By seed and score, which items they were (empty: not known)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,13 @@ def mean_of(items: Items, scores: Sequence[str]) -> Estimate | None:
     return Estimate(float(np.mean([table.mean() for table in tables])), low, high, by_seed)
 
 
-def difference(arm: Items, baseline: Items, scores: Sequence[str]) -> Estimate | None:
-    """The arm's mean minus the baseline's, item by item and seed by seed, over the seeds that both have."""
+def difference(
+    arm: Items, baseline: Items, scores: Sequence[str], known: tuple[Digests, Digests] = ({}, {})
+) -> Estimate | None:
+    """The arm's mean minus the baseline's, item by item and seed by seed, over the seeds that both have.
+
+    ModalignError where their items are not the same ones, by their number or by what is `known` of both.
+    """
     paired: dict[int, dict[str, list[float]]] = {}
     for seed in arm.keys() & baseline.keys():
         paired[seed] = {}
@@ -55,6 +62,12 @@ def difference(arm: Items, baseline: Items, scores: Sequence[str]) -> Estimate |
                 raise ModalignError(
                     f"{score}, seed {seed}: {len(left)} items in one arm, {len(right)} in the baseline: a paired "
                     f"comparison needs the same items (evaluation.num_items, world)"
+                )
+            one, other = (digests.get(seed, {}).get(score) for digests in known)
+            if one and other and one != other:
+                raise ModalignError(
+                    f"{score}, seed {seed}: the arm was measured on other items than the baseline, though on as many: "
+                    f"a paired comparison needs the same ones (a world of other settings, or other shards, have others)"
                 )
             paired[seed][score] = [a - b for a, b in zip(left, right, strict=True)]
     return mean_of(dict(sorted(paired.items())), scores)

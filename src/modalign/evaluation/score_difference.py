@@ -27,9 +27,13 @@ class Difference:
 
 
 def score_difference(first: Score, second: Score, same_items: bool) -> Difference:
-    """Item by item where both kept their hits of the `same_items` (a paired bootstrap), else from the two intervals."""
+    """Item by item where both kept their hits of the same items (a paired bootstrap), else from the two intervals.
+
+    `same_items` says what is known where one of them keeps no digest of its items.
+    """
     one, other = first.shares(), second.shares()
-    if same_items and one and len(one) == len(other):
+    known = first.items == second.items if first.items and second.items else same_items
+    if known and one and len(one) == len(other):
         apart = [b - a for a, b in zip(one, other, strict=True)]
         return Difference(float(np.mean(apart)), *bootstrap_mean(apart), paired=True)
     # Newcombe 1998, method 10 (for any two intervals: Zou and Donner 2008).

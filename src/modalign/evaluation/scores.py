@@ -35,6 +35,7 @@ class Score:
     `task` is caption, answer or pair; `split` val, test or test_unseen; `metric` attribute_accuracy, exact_match,
     cider, bleu4 or rougeL. `note` says what a reader must know to compare the number with others'. `hits` tells of
     each item, in order, how much of it was right (`3/4 4/4`): what two runs over the same items are compared by.
+    `items` is a digest of those items, their files and what was expected of them (empty: from before it was kept).
     """
 
     modality: str
@@ -49,6 +50,7 @@ class Score:
     detail: Mapping[str, Detail] = field(default_factory=dict)
     note: str | None = None
     hits: str = field(default="", repr=False)
+    items: str = field(default="", repr=False)
 
     def shares(self) -> tuple[float, ...]:
         """Of each item the share that was right, in 0..1; none where the score keeps no hits."""
@@ -147,6 +149,10 @@ def results_bytes(results: Results) -> bytes:
 
 
 def _score(row: Mapping[str, Any], where: str) -> Score:
+    for name in ("value", "low", "high", "n"):
+        if isinstance(row.get(name), bool) or not isinstance(row.get(name, 0), (int, float)):
+            told = f"score {row.get('metric')} of {row.get('modality')}: {name} is {row[name]!r}, no number"
+            raise ModalignError(f"{where}: {told}; evaluate the run again (modalign evaluate RUN)")
     detail = {name: _build(Detail, part, where) for name, part in (row.get("detail") or {}).items()}
     return _build(Score, {**row, "detail": detail}, where)
 

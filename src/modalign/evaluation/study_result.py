@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modalign.errors import ModalignError
-from modalign.evaluation.paired import Estimate, Items, difference, mean_of
+from modalign.evaluation.paired import Digests, Estimate, Items, difference, mean_of
 from modalign.evaluation.scores import Results, Score
 
 Key = tuple[str, str, str]
@@ -18,7 +18,10 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One finished run of an arm: its name, what it taught anew, what was found after it, and what it read."""
+    """One finished run of an arm: its name, what it taught anew, what was found after it, and what it read.
+
+    `steps` are those that were not skipped.
+    """
 
     run: str
     new: tuple[str, ...]
@@ -119,6 +122,7 @@ def arm_result(
     if mean is None:
         raise ModalignError(f"arm {name}: its seeds were not scored alike (scores: {', '.join(labels) or 'none'})")
     base = _items(baseline, keys, modalities)
+    known = (_digests(outcomes, keys, modalities), _digests(baseline, keys, modalities))
     shared = [label for label in labels if base and label in next(iter(base.values()))]
     losses = [last.results.text_loss.value for o in outcomes.values() if (last := o.chains[-1][-1]).results.text_loss]
     first = next(iter(outcomes.values()))
@@ -131,8 +135,8 @@ def arm_result(
         scores={label: found for label in labels if (found := mean_of(items, [label])) is not None},
         chance={label: score.chance for label, score in scored.items() if score.chance is not None},
         mean=mean,
-        difference=difference(items, base, shared),
-        differences={label: own for label in shared if (own := difference(items, base, [label])) is not None},
+        difference=difference(items, base, shared, known),
+        differences={label: own for label in shared if (own := difference(items, base, [label], known)) is not None},
         changes=_means([outcome.changes() for outcome in outcomes.values()]),
         text_loss=sum(losses) / len(losses) if losses else None,
         steps=sum(phase.steps for phase in phases.values()),
@@ -161,6 +165,13 @@ def _items(outcomes: Mapping[int, Outcome], keys: Sequence[Key], modalities: Seq
                 )
             items[seed][label] = shares
     return items
+
+
+def _digests(outcomes: Mapping[int, Outcome], keys: Sequence[Key], modalities: Sequence[str]) -> Digests:
+    return {
+        seed: {label: score.items for label, score in outcome.scores(keys, modalities).items()}
+        for seed, outcome in outcomes.items()
+    }
 
 
 def _distance(outcome: Outcome) -> float | None:

@@ -60,6 +60,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
             for name, child in value.items()
             for key, leaf in _flat(child, f"{prefix}.{name}" if prefix else str(name)).items()
         }
+    if isinstance(value, (list, tuple)) and any(isinstance(child, Mapping) for child in value):
+        return {
+            key: leaf for place, child in enumerate(value) for key, leaf in _flat(child, f"{prefix}.{place}").items()
+        }
     return {prefix: list(value) if isinstance(value, tuple) else value}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from modalign.errors import ModalignError
 
 NUM_EXAMPLES = 20
 MOST_IN_A_ROW = 50
+_REMEDY = "lower stages.<stage>.optimizer.learning_rate, or set trainer.precision=32-true"
+
+log = logging.getLogger(__name__)
 
 
 class Skips:
@@ -55,8 +59,18 @@ class Skips:
         if self._ended_at is not None:
             raise ModalignError(
                 f"loss or gradient was not finite in {self.most_in_a_row} steps in a row, up to step {self._ended_at}: "
-                f"lower stages.<stage>.optimizer.learning_rate, or set trainer.precision=32-true"
+                f"{_REMEDY}"
             )
+
+    def end(self, steps: int) -> None:
+        """Settle when `steps` are done, and tell of what was skipped; ModalignError where it was more than half."""
+        self.settle()
+        if not self.count:
+            return
+        told = f"loss or gradient was not finite in {self.count} of {steps} steps, which changed nothing"
+        if self.count > steps / 2:
+            raise ModalignError(f"{told}: {_REMEDY}")
+        log.warning("%s (the first: step %d)", told, self.steps[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest and the checkpoint."""

@@ -36,6 +36,8 @@ class Finding:
     told: str
 
 
+_ROUNDING = 1e-6  # between a score and the mean of its items
+
 Check = Callable[[Path, Manifest], tuple[bool | None, str]]
 
 
@@ -183,6 +185,13 @@ def _measured(run: Path, manifest: Manifest) -> tuple[bool, str]:
     without = [m for m in dict.fromkeys(modalities) if not any(s.modality == m for s in results.scores)]
     if without:
         return False, f"no score of {', '.join(without)}"
+    if results.run != manifest.name:
+        return False, f"the results are those of {results.run}"
+    for score in results.scores:
+        shares = score.shares()
+        if shares and abs(sum(shares) / len(shares) - score.value) > _ROUNDING:
+            told = f"{score.metric} of {score.modality} ({score.task}, {score.split}) is {score.value:.4f}"
+            return False, f"{told}, its items have {sum(shares) / len(shares):.4f}: one was altered"
     return results.step == manifest.steps, f"{len(results.scores)} scores after step {results.step}"
 
 

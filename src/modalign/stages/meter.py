@@ -37,7 +37,8 @@ class Meter:
             sums[0] += pair_total
             sums[1] += pair_count
         for name, (name_total, name_count) in by_name.items():
-            values[f"loss/{name}"] = name_total / max(name_count, 1e-8)
+            if name_count:  # else nothing of it was finite, or carried loss
+                values[f"loss/{name}"] = name_total / name_count
         if count:
             values["loss"] = total / count
         values |= {"samples": float(self._samples), "tokens": count}

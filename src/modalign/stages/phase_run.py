@@ -88,7 +88,7 @@ class PhaseRun:
                     dashboard = self._dashboard(manifest, stack)
                     untaught = self.ranks.of_first(lambda: self._before(model, time))
                     self._train(manifest, module, data, time, dashboard)
-                    module.skips.settle()
+                    module.skips.end(self.spec.steps)
                     self.ranks.together(lambda: prove(manifest, module, before))
                     manifest.consumed = data.consumed(self.spec.steps)
                     self.ranks.together(lambda: module.holes.check(manifest.consumed, ended=True))

@@ -57,12 +57,13 @@ def curriculum_page(record: CurriculumRecord, folder: Path, runs: list[RunRecord
     tints = tints_of(runs)
     last = next((run for run in reversed(runs) if run.results is not None), None)
     results = last.results if last else None
+    after = "the last phase" if last is None or last is runs[-1] else f"{last.label}, the last that was measured"
     sections = [
         Section("summary", "What this curriculum shows", _summary(record, runs, missing, last)),
         Section("ledger", "The forgetting ledger", ledgers_html(runs)),
         Section("phases", "Phases", _phase_table(folder, runs)),
-        Section("scores", "Scores after the last phase", scores_html(results.scores, tints) if results else ""),
-        Section("samples", "Samples after the last phase", _samples(last)),
+        Section("scores", f"Scores after {after}", scores_html(results.scores, tints) if results else ""),
+        Section("samples", f"Samples after {after}", _samples(last)),
         Section("losses", "Losses", _losses(runs, tints)),
         Section("router", "Router and experts after the last phase", _router(runs)),
         Section("each", "Each phase in words", _phase_words(runs)),
@@ -82,6 +83,9 @@ def _summary(record: CurriculumRecord, runs: list[RunRecord], missing: list[str]
     lines = [f"{len(runs)} phases ran {count(steps)} optimizer steps in {duration(seconds)}."]
     lines += [*score_sentences(scores, ()), *forgetting_sentences(ledger)]
     notes = "".join(f'<div class="banner">The run of a phase is gone: {text(name)}.</div>' for name in missing)
+    for run in runs:
+        if run.results is None and run.manifest.status == "finished":
+            notes += f'<div class="banner">No results of {text(run.folder.name)}: modalign evaluate measures it.</div>'
     if record.status != "finished":
         reason = f": {text(record.reason)}" if record.reason else ""
         notes += f'<div class="banner">This curriculum is <strong>{text(record.status)}</strong>{reason}.</div>'

@@ -74,10 +74,19 @@ def read_ancestors(run: RunRecord) -> list[RunRecord]:
 
 def ledger_of(runs: Sequence[RunRecord], split: str = "test") -> Ledger | None:
     """The caption ledger of runs in order; None where fewer than one of them was scored on that split."""
-    measured = [run for run in runs if run.results and any(s.split == split for s in run.results.scores)]
-    if not measured:
+    measured = [run for run in runs if _scored(run, split) or _unmeasured(run)]
+    if all(run.results is None for run in measured):
         return None
-    return build_ledger([(run.label, run.new, run.results) for run in measured if run.results], split=split)
+    return build_ledger([(run.label, run.new, run.results) for run in measured], split=split)
+
+
+def _scored(run: RunRecord, split: str) -> bool:
+    return run.results is not None and any(score.split == split for score in run.results.scores)
+
+
+def _unmeasured(run: RunRecord) -> bool:
+    """A finished phase of which results should be there; backbones have none."""
+    return run.results is None and bool(run.new) and run.manifest.status == "finished"
 
 
 def tints_of(runs: Sequence[RunRecord]) -> Mapping[str, int]:

@@ -55,6 +55,11 @@ def _notes(result: StudyResult, labels: list[str]) -> list[str]:
         f"*{result.baseline}* is paired by item and seed, its interval a bootstrap over both; with few seeds take one "
         f"that barely leaves zero as undecided. Steps and samples are those of one seed."
     ]
+    for arm in result.arms:
+        if len(labels) > 1 and list(arm.scores) != labels:
+            notes[0] += f" The mean of *{arm.name}* is over {', '.join(arm.scores)} alone."
+    if settings := result.extra.get("settings"):
+        notes += ["", f"All arms with {' '.join(f'`{word}`' for word in settings)}."]
     if result.missing:
         notes += ["", f"Not finished: {'; '.join(result.missing)}."]
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modalign.evaluation.ledger import Ledger
-from modalign.evaluation.ledger_table import NOTABLE_FALL
+from modalign.evaluation.ledger_table import NOTABLE_FALL, unmeasured_words
 from modalign.evaluation.report.findings import headline_scores
 from modalign.evaluation.report.page import Tile
 from modalign.evaluation.report.phrases import (
@@ -98,6 +98,8 @@ def forgetting_sentences(ledger: Ledger | None) -> list[str]:
         lines.append(
             "Not all phases were measured on the same items (evaluation.num_items): changes between them are rough."
         )
+    if ledger.unmeasured:
+        lines.append(f"{sentence(unmeasured_words(ledger))}.")
     change = ledger.text_loss_change(len(ledger.phases) - 1)
     if change == 0:
         lines.append("The language model's loss on plain text is unchanged to the last digit.")
@@ -154,6 +156,12 @@ def warning_sentences(manifest: Manifest) -> list[str]:
         f"{loss:.2f} nats a token, against {known:.2f} on text that it knows."
         for name, loss, known in manifest.extra.get("unspeakable", ())
     ]
+    skipped = manifest.extra.get("skipped_steps", {}).get("count", 0)
+    if skipped:
+        lines.append(
+            f"{count(skipped)} of {count(manifest.steps)} optimizer steps were skipped, since their loss or gradient "
+            f"was not finite: they changed nothing."
+        )
     return lines + [
         f"{sentence(start['target'])} began at random, not from its captions: {start['source']}."
         for start in manifest.start_values
