@@ -58,7 +58,7 @@ def train(parsed: TrainArguments, arguments: Sequence[str], stop: Stop) -> int:
     for note in check_permissions(settings, book, specs):
         if launch.rank == 0:
             warn(f"warning: {note}")
-    check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
+    check_processes(settings, [spec for spec in specs if spec.requested], launch)
     prepare_environment()
     command = own_command(Path(__file__), arguments)
     with started(launch, command):

@@ -1,5 +1,9 @@
 """Settings against the number of processes: what cannot run is said before torch is imported."""
 
+import re
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 
 from modalign.config.compose import compose_settings
@@ -8,6 +12,15 @@ from modalign.errors import ModalignError
 from modalign.runs.launch import Launch
 
 TWO, THREE = Launch(0, 0, 2, 2), Launch(0, 0, 3, 3, "torchrun")
+
+
+@dataclass
+class Run:
+    """What is known of a run before it runs."""
+
+    name: str = "align-image-1a"
+    stage: str = "align"
+    stage_settings: Any = None
 
 
 def settings(*more):
@@ -21,15 +34,22 @@ def test_one_process_trains_by_itself_and_several_by_ddp_unless_told_otherwise()
 
 
 def test_a_slice_that_does_not_divide_names_a_number_that_fits():
-    check_processes(settings(), ["align"], TWO)
+    check_processes(settings(), [Run()], TWO)
     told = r"slice_size=8 does not divide among 3 processes \(torchrun\): start 2 processes, or set it to 9"
     with pytest.raises(ModalignError, match=told):
-        check_processes(settings(), ["align", "align"], THREE)
+        check_processes(settings(), [Run(), Run()], THREE)
+
+
+def test_a_slice_that_a_phase_alone_has_is_told_with_the_phase():
+    own = settings().stages["align"].model_copy(update={"slice_size": 6})
+    told = "stages.align.slice_size=6 for align-video-1a, by what stages.align.phases names does not divide among 4"
+    with pytest.raises(ModalignError, match=re.escape(told)):
+        check_processes(settings(), [Run(), Run("align-video-1a", stage_settings=own)], Launch(4, 0, 4, 0, "torchrun"))
 
 
 def test_the_single_engine_takes_one_process():
     with pytest.raises(ModalignError, match=r"trainer\.engine=single, but 2 processes run this \(trainer\.devices\)"):
-        check_processes(settings("trainer.engine=single"), ["align"], TWO)
+        check_processes(settings("trainer.engine=single"), [Run()], TWO)
 
 
 def test_auto_devices_on_the_cpu_are_one(monkeypatch):

@@ -57,7 +57,7 @@ def job(config: DictConfig) -> int:
             f"trainer.devices={settings.trainer.devices}: the jobs of a sweep are processes of a launcher; "
             f"use the submitit launcher, or one device a job"
         )
-    check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
+    check_processes(settings, [spec for spec in specs if spec.requested], launch)
     overrides = list(HydraConfig.get().overrides.task)
     try:
         with stoppable(settings.trainer.requeue):

@@ -41,9 +41,23 @@ def run(arguments: Sequence[str]) -> int:
     specs = Planner(settings, RecipeBook(settings)).plan()
     tasks = _tasks(options)
     launch = Launch(world_size=options.nodes * tasks, local_size=tasks, by="slurm")
-    check_processes(settings, [spec.stage for spec in specs if spec.requested], launch)
+    _check_launch(settings.trainer, options.nodes, tasks)
+    check_processes(settings, [spec for spec in specs if spec.requested], launch)
     say(script(options, [*extra, *_overrides(options)], settings.paths.runs, arguments))
     return 0
+
+
+def _check_launch(trainer: TrainerSettings, nodes: int, tasks: int) -> None:
+    """ModalignError where the settings ask for other numbers of processes than the job has."""
+    for name, given, actual, option in (
+        ("devices", trainer.devices, tasks, "--gpus-per-node or --tasks-per-node"),
+        ("num_nodes", trainer.num_nodes, nodes, "--nodes"),
+    ):
+        if given not in ("auto", 1, actual):
+            raise ModalignError(
+                f"trainer.{name}={given}, but the job would have {actual} ({option}): leave trainer.{name} out, or "
+                f"make them agree"
+            )
 
 
 def script(options: argparse.Namespace, overrides: Sequence[str], runs: str, arguments: Sequence[str]) -> str:

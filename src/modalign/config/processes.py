@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Protocol
 
-from modalign.config.schema import Settings, TrainerSettings
+from modalign.config.schema import Settings, StageSettings, TrainerSettings
 from modalign.errors import ModalignError
 from modalign.runs.launch import Launch, read_launch
 
@@ -25,19 +26,43 @@ def engine_of(trainer: TrainerSettings, launch: Launch) -> str:
     return trainer.engine
 
 
-def check_processes(settings: Settings, stages: Iterable[str], launch: Launch) -> None:
-    """ModalignError where the engine takes no several processes, or a slice of a stage does not divide among them."""
+class Sliced(Protocol):
+    """What is known of a run that slices its samples."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+
+    @property
+    def stage(self) -> str:
+        """Its stage's name."""
+
+    @property
+    def stage_settings(self) -> StageSettings | None:
+        """The stage's settings as this run has them, where they are its own."""
+
+
+def slice_of(settings: Settings, run: Sliced) -> tuple[int, str]:
+    """Samples in a slice of a run, and the setting that says so, in words."""
+    common = settings.stages[run.stage].slice_size
+    size = common if run.stage_settings is None else run.stage_settings.slice_size
+    own = "" if size == common else f" for {run.name}, by what stages.{run.stage}.phases names"
+    return size, f"stages.{run.stage}.slice_size={size}{own}"
+
+
+def check_processes(settings: Settings, runs: Iterable[Sliced], launch: Launch) -> None:
+    """ModalignError where the engine takes no several processes, or a slice of a run does not divide among them."""
     world = launch.world_size
     if world > 1 and settings.trainer.engine == SINGLE:
         raise ModalignError(
             f"trainer.engine=single, but {world} processes run this ({launch.by}): set trainer.engine=ddp or fsdp2"
         )
-    for stage in dict.fromkeys(stages):
-        size = settings.stages[stage].slice_size
+    for run in runs:
+        size, setting = slice_of(settings, run)
         if size % world:
             fitting = [n for n in range(1, size + 1) if size % n == 0]
             below, above = max(n for n in fitting if n <= world), -(-size // world) * world
             raise ModalignError(
-                f"stages.{stage}.slice_size={size} does not divide among {world} processes ({launch.by}): start "
+                f"{setting} does not divide among {world} processes ({launch.by}): start "
                 f"{below} processes, or set it to {above}, which is another run"
             )

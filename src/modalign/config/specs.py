@@ -88,9 +88,7 @@ class Planner:
             return self._backbone_chain(stage)
         groups = self._groups()
         selection = select(plan_phases(groups), stage, wanted or None)
-        backbones = (
-            self._shipped() if self.settings.model.backbones_from else self._backbones(self.settings.model.backbones)
-        )
+        backbones = self._shipped() if self.settings.model.backbones_from else self._backbones(self._own_backbones())
         made: list[RunSpec] = []
         for number, phase in enumerate(selection.phases):
             first = backbones[-1] if backbones else None
@@ -98,6 +96,12 @@ class Planner:
             requested = number >= selection.num_ancestors
             made.append(replace(self._phase(phase, parent, requested, groups), requested=requested))
         return [*(replace(spec, requested=False) for spec in backbones), *made]
+
+    def _own_backbones(self) -> list[str]:
+        """The stages that make what the model is built from; none makes a language model where one is named."""
+        named = isinstance(self.settings.model.language_model.get("source"), str)
+        stages = self.settings.stages
+        return [name for name in self.settings.model.backbones if not (named and "llm" in stages[name].train)]
 
     def _groups(self) -> Groups:
         known, additive = self._with_recipes(), self.settings.curriculum.additive
@@ -135,7 +139,12 @@ class Planner:
         return size
 
     def _backbone_chain(self, stage: str) -> list[RunSpec]:
-        names = self.settings.model.backbones
+        names = self._own_backbones()
+        if stage in self.settings.model.backbones and stage not in names:
+            raise ModalignError(
+                f"stage={stage} trains a language model from scratch, and model.language_model.source="
+                f"{self.settings.model.language_model['source']} names one that is trained: leave one of them out"
+            )
         chain = self._backbones((*names[: names.index(stage)], stage) if stage in names else (stage,))
         return [*(replace(spec, requested=False) for spec in chain[:-1]), chain[-1]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,6 +14,8 @@ from modalign.errors import ModalignError, unknown_name
 # What peft calls the map that it puts itself around.
 _BASE = ".base_layer."
 ALL_LINEAR = "all-linear"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ def insert_lora(model: nn.Module, settings: LoraSettings) -> None:
     for target in named:
         if target not in linear and named != [ALL_LINEAR]:
             raise unknown_name("linear map", target, {*linear, ALL_LINEAR}, "model.language_model.lora.targets")
+    if beside := _not_linear(model):
+        log.warning(
+            "model.language_model.lora: adapters stand beside linear maps, and %s of the %s weights are in none "
+            "(experts that transformers keeps as one tensor): they stay as they are",
+            f"{beside:,}",
+            f"{_size(model):,}",
+        )
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
@@ -60,6 +70,15 @@ def insert_lora(model: nn.Module, settings: LoraSettings) -> None:
         target_modules=ALL_LINEAR if named == [ALL_LINEAR] else named,
     )
     inject_adapter_in_model(config, model)
+
+
+def _not_linear(model: nn.Module) -> int:
+    """Weights of experts in tensors of three axes, which are no linear map of torch."""
+    return sum(p.numel() for name, p in model.named_parameters() if p.ndim == 3 and "expert" in name)
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def hide_base_layers(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

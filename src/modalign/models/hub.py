@@ -74,7 +74,10 @@ def _reason(error: BaseException) -> str:
         if any(isinstance(one, kinds) for one in chain) or (kinds is UNREACHED and any(map(_transport, chain))):
             return told
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if not line.startswith("Error(s) in loading")), type(error).__name__)
+    place = next((n for n, line in enumerate(lines) if not line.startswith("Error(s) in loading")), None)
+    told = type(error).__name__ if place is None else lines[place]
+    if told.endswith(":") and place is not None:  # what it says comes in the lines below
+        told = " ".join(lines[place:])
     return told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
 
 

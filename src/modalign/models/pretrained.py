@@ -61,6 +61,10 @@ def load_weights(
         )
     model, report = loaded
     _require_whole(source, report)
+    for module in model.modules():
+        # On some CPUs bitsandbytes packs weights in four bits anew where nothing trains: they would not stay as read.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model
 
 

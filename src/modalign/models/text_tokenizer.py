@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from modalign.models.hub import telling_hub
+
+log = logging.getLogger(__name__)
 
 
 class TextTokenizer:
@@ -54,13 +57,27 @@ class TextTokenizer:
 
 
 def load_text_tokenizer(
-    source: str, bos_token: str | None = None, eos_token: str | None = None, pad_token: str | None = None
+    source: str,
+    bos_token: str | None = None,
+    eos_token: str | None = None,
+    pad_token: str | None = None,
+    key: str = "model.text_tokenizer",
 ) -> TextTokenizer:
-    """A tokenizer by name, local folder or tokenizer.json; the tokens named here override the file's own."""
+    """A tokenizer by name, local folder or tokenizer.json; the tokens named here override the file's own.
+
+    `key` is the setting that named it, for errors. One that has no token for the end is warned of.
+    """
     named = {"bos_token": bos_token, "eos_token": eos_token, "pad_token": pad_token}
     chosen = {name: token for name, token in named.items() if token is not None}
     path = Path(source)
-    with telling_hub("the text tokenizer", source, "model.text_tokenizer"):
+    with telling_hub("the text tokenizer", source, key):
         if path.suffix == ".json":
-            return TextTokenizer(PreTrainedTokenizerFast(tokenizer_file=str(path), **chosen))
-        return TextTokenizer(AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), **chosen))
+            made = TextTokenizer(PreTrainedTokenizerFast(tokenizer_file=str(path), **chosen))
+        else:
+            made = TextTokenizer(AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), **chosen))
+    if made.eos_id is None:
+        log.warning(
+            "the text tokenizer '%s' (%s) has no token for the end (eos_token): captions are learnt without one, and "
+            "what is generated ends only at max_new_tokens", source, key,
+        )  # fmt: skip
+    return made

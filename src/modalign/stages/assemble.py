@@ -42,11 +42,8 @@ def build_model(
     """
     declared = {name: settings.modalities[name] for name in modalities}
     language_model = build_language_model(settings, adapters)
-    if text_tokenizer is not None and text_tokenizer.vocab_size > language_model.vocab_size:
-        raise ModalignError(
-            f"the text tokenizer has {text_tokenizer.vocab_size} tokens, the language model embeds "
-            f"{language_model.vocab_size}: set model.language_model.source.vocab_size or another text_tokenizer"
-        )
+    if text_tokenizer is not None:
+        require_room(text_tokenizer, language_model)
     used = {m.encoder for m in declared.values()} - {None}
     encoders = {n: build(t, f"model.encoders.{n}") for n, t in settings.model.encoders.items() if n in used}
     tokenizers = build_tokenizers(declared)
@@ -188,6 +185,16 @@ def _projectors(
     return built
 
 
+def require_room(text_tokenizer: TextTokenizer, language_model: CausalLanguageModel) -> None:
+    """ModalignError where a tokenizer has more tokens than its language model embeds."""
+    if text_tokenizer.vocab_size > language_model.vocab_size:
+        raise ModalignError(
+            f"the text tokenizer has {text_tokenizer.vocab_size} tokens, the language model embeds "
+            f"{language_model.vocab_size}: take the tokenizer of that language model (model.text_tokenizer), or, where "
+            f"it is made from scratch, a larger model.language_model.source.vocab_size"
+        )
+
+
 def find_text_tokenizer(settings: Settings, lineage: Sequence[Path]) -> TextTokenizer:
     """The text tokenizer: the model's own by name, or the one that a run of the lineage trained (newest first)."""
     if settings.model.text_tokenizer is not None:
@@ -197,7 +204,7 @@ def find_text_tokenizer(settings: Settings, lineage: Sequence[Path]) -> TextToke
             return load_text_tokenizer(str(file), bos_token="<s>", eos_token="</s>")
     source = settings.model.language_model.get("source")
     if isinstance(source, str):
-        return load_text_tokenizer(source)
+        return load_text_tokenizer(source, key="model.language_model.source")
     raise ModalignError(
         "no text tokenizer: set model.text_tokenizer, or run `python train.py stage=pretrain_text` first"
     )

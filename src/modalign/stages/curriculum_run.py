@@ -60,7 +60,7 @@ def _run_phases(
     missing = [spec for spec in specs if spec.identity in unmade]
     if ranks.first and (told := could_be_shipped(settings, missing)) is not None:
         log.info(told)
-    check_processes(settings, [spec.stage for spec in missing], ranks.launch)
+    check_processes(settings, missing, ranks.launch)
     sources = SourceBook(settings, RecipeBook(settings))
     ranks.together(lambda: rehearse(sources, missing))
     ranks.first_then_all(lambda: sources.ensure(_recipes(settings, specs, missing)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,8 +14,10 @@ from modalign.config.specs import RunSpec
 from modalign.data.templates import CaptionTemplate
 from modalign.errors import BadSample, ModalignError
 from modalign.models.caption_start import fitted_tokenizer
-from modalign.stages.assemble import build_tokenizers
+from modalign.stages.assemble import build_tokenizers, find_text_tokenizer, require_room
 from modalign.stages.captioned import expect_captions
+from modalign.stages.phase_parts import parts_that_train
+from modalign.stages.skeleton import skeleton
 from modalign.stages.sources import SourceBook, template_of
 from modalign.types import MediaBatch
 
@@ -22,6 +25,7 @@ from modalign.types import MediaBatch
 MODULE = ("model", "plan", "optimizer", "total_steps", "scales", "max_bad_share")
 # How many samples are tried for one that decodes; bad ones are counted when they are trained on.
 TRIES = 8
+WEIGHTS = (".safetensors", ".bin")
 
 
 def rehearse(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
@@ -48,10 +52,33 @@ def rehearse(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
         resolve(target, f"model.encoders.{name}")
     resolve(settings.model.fusion, "model.fusion")
     resolve(settings.model.language_model, "model.language_model")
+    _language_model(sources, specs)
     for spec in specs:
         stage = settings.stages[spec.stage]
         template_of(stage)
         resolve(stage.module, f"stages.{spec.stage}.module", **dict.fromkeys(MODULE))
+
+
+def _language_model(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
+    """What of each kind of run can be known of a language model by name, and of its adapters, without its weights."""
+    settings, source = sources.settings, sources.settings.model.language_model.get("source")
+    aligned = [spec for spec in specs if settings.stages[spec.stage].backbone is None]
+    kinds = {(spec.stage, spec.adapters): spec for spec in aligned}
+    if not kinds or not (isinstance(source, str) or any(adapters for _, adapters in kinds)):
+        return
+    if isinstance(source, str) and not (Path(source).is_dir() or settings.model.language_model.get("architecture")):
+        return  # a name of the hub, of which nothing may be here
+    for spec in kinds.values():
+        model = skeleton(settings, spec.modalities, spec.num_experts, spec.adapters)
+        parts_that_train(model, spec, settings, sources.book)
+    if isinstance(source, str) and Path(source).is_dir():
+        tokenizer = find_text_tokenizer(settings, ())
+        require_room(tokenizer, model.llm)
+        if not any(file.suffix in WEIGHTS for file in Path(source).iterdir()):
+            raise ModalignError(
+                f"model.language_model.source={source}: no weights in that folder (*{', *'.join(WEIGHTS)}); save them "
+                f"with save_pretrained"
+            )
 
 
 def rehearse_data(sources: SourceBook, specs: Sequence[RunSpec]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from modalign.config.plan_settings import AssumedTokens, HardwareSettings
 from modalign.config.planning import PlanningBook
-from modalign.config.processes import DATA_PARALLEL, SINGLE
+from modalign.config.processes import DATA_PARALLEL, SINGLE, slice_of
 from modalign.config.schema import Precision, Settings, TrainerSettings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
@@ -56,10 +56,10 @@ def make_plan(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], 
     """Foresee the runs `specs`; `runs` holds the folder of every run by identity, also of those that are finished."""
     engine = engine_of(settings.trainer)
     for spec in specs:
-        size = (spec.stage_settings or settings.stages[spec.stage]).slice_size
+        size, setting = slice_of(settings, spec)
         if size % engine.world_size:
             raise ModalignError(
-                f"stages.{spec.stage}.slice_size={size} does not divide among {engine.world_size} processes "
+                f"{setting} does not divide among {engine.world_size} processes "
                 f"(trainer.devices, trainer.num_nodes): set it to a multiple"
             )
     forecaster = Forecaster(settings, book, engine, runs)
