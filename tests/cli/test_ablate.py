@@ -132,8 +132,9 @@ def test_a_run_that_another_process_writes_is_left_and_looked_at_again(finished,
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"baseline": "balancd"}, "'balancd' is no arm: there are balanced, none"),
-        ({"arms": {"balanced": {"setings": []}}}, "arms.balanced.setings"),
+        ({"baseline": "balancd"}, "unknown arm 'balancd' in baseline: did you mean 'balanced'?"),
+        ({"arms": {"balanced": {"setings": []}}}, "study.yaml, arms.balanced: did you mean 'settings'?"),
+        ({"modalities": ["image", "audoi"]}, "study.yaml: did you mean 'audio'?"),
         ({"title": None}, "title"),
     ],
 )

@@ -48,6 +48,20 @@ def test_a_run_whose_records_were_altered_is_found_out(modalign, copy):
     assert "the bits are not the run's" in said.out
 
 
+def test_bits_that_are_not_the_runs_though_nothing_known_changed_accuse_nobody(modalign, copy, monkeypatch):
+    rows = (copy.video / "metrics.csv").read_text().splitlines()
+    rows = ["1,train/loss,0.5" if row.startswith("1,train/loss,") else row for row in rows]
+    (copy.video / "metrics.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr("modalign.stages.inspection.retrace.changes_since", lambda *_: [])
+    said = modalign("inspect", copy.video, "--step", "1", "-n", "0")
+    assert said.code == 1
+    assert "machine and threads that are known are those of its last sitting: earlier ones with others, or" in said.out
+    monkeypatch.setattr("modalign.stages.inspection.retrace.changes_since", lambda *_: ["threads: 2 then, 4 now"])
+    said = modalign("inspect", copy.video, "--step", "1", "-n", "0")
+    assert "other than then: threads: 2 then, 4 now" in said.out
+    assert said.out.rstrip().endswith("the bits are not the run's; what is other than then (above) may be why")
+
+
 def test_two_runs_are_compared_in_data_parts_and_item_by_item(modalign, tiny_runs):
     said = modalign("compare", tiny_runs.image, tiny_runs.video)
     assert said.code == 0, said.err

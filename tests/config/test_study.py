@@ -10,8 +10,18 @@ from modalign.config.places import shipped_runs
 from modalign.config.recipes import RecipeBook
 from modalign.config.shipped import could_be_shipped
 from modalign.config.specs import Planner
-from modalign.config.study import Study, commands_of, load_study, studies_of
+from modalign.config.study import (
+    BY_ITEM,
+    METRICS,
+    SPLITS,
+    Study,
+    check_modalities,
+    commands_of,
+    load_study,
+    studies_of,
+)
 from modalign.errors import ModalignError
+from modalign.evaluation.report.phrases import METRIC_NAMES, SHARES, SPLIT_NAMES, TASK_NAMES
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -88,6 +98,95 @@ def test_a_first_phase_is_the_same_run_under_every_rule_of_replay():
 def test_a_seed_is_no_setting_of_an_arm():
     with pytest.raises(ValueError, match="all arms have the same seeds"):
         study(arms={"one": [], "two": ["seed=1"]})
+
+
+def written(folder, text):
+    """A folder that holds a study.yaml of these lines."""
+    (folder / "study.yaml").write_text(text)
+    return folder
+
+
+ONE = "title: One\nbase: [stage=align]\nbaseline: one\narms:\n  one: []\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            ONE + "  two:\n    part: [[a=1]]\n",
+            "unknown key 'part' in {file}, arms.two: did you mean 'parts'? known: pa",
+        ),
+        (ONE.replace("baseline", "basline"), "unknown key 'basline' in {file}: did you mean 'baseline'? known: arms, "),
+        (ONE + "curves: {axis: a, modality: b, lines: {c: {point: {}}}}\n", "unknown key 'point' in {file}, curves.li"),
+        (ONE + "  two: a=1\n", "{file}: arms.two: an arm is a list of settings, as in [a=1], or a mapping of setting"),
+        (ONE + "  two: {parts: [a=1]}\n", "{file}: arms.two.parts.0: should be a list, as in [a, b], got 'a=1'"),
+        (
+            ONE.replace("[stage=align]", "stage=align"),
+            "{file}: base: should be a list, as in [a, b], got 'stage=align'",
+        ),
+        (ONE.replace("baseline: one", "baseline: oen"), "{file}: unknown arm 'oen' in baseline: did you mean 'one'? k"),
+        (ONE + "quick: [noe]\n", "{file}: unknown arm 'noe' in quick: did you mean 'one'? known: one"),
+        (ONE.replace("title: One\n", ""), "{file}: title: field required"),
+        ("- a\n", "{file}: should be a mapping, got ['a']"),
+        (ONE + "  two: [a\n", "{file} line 7 is not valid YAML: expected ',' or ']', but got '<stream end>'"),
+    ],
+)
+def test_what_is_wrong_in_a_study_is_told_with_its_place_and_the_nearest_name(tmp_path, text, told):
+    with pytest.raises(ModalignError) as error:
+        load_study(written(tmp_path, text))
+    assert str(error.value).startswith(told.format(file=tmp_path / "study.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (ONE + "  two: []\n  one: [a=1]\n", "line 7: the key 'one' is already on line 5"),
+        (ONE + "  two: {settings: [], settings: [a=1]}\n", "line 6: the key 'settings' is already on line 6"),
+        (ONE + "title: Two\n", "line 6: the key 'title' is already on line 1"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_told_with_both_lines(tmp_path, text, told):
+    with pytest.raises(ModalignError, match=told) as error:
+        load_study(written(tmp_path, text))
+    assert str(tmp_path / "study.yaml") in str(error.value)
+
+
+def test_a_mapping_that_takes_in_another_may_say_a_key_otherwise(tmp_path):
+    text = ONE + "  two: &two {settings: [a=1], parts: [[b=1]]}\n  three: {<<: *two, settings: [a=2]}\n"
+    assert load_study(written(tmp_path, text)).arms["three"].settings == ("a=2",)
+
+
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        (
+            "caption/test/atribute_accuracy",
+            "unknown metric 'atribute_accuracy' in .*: did you mean 'attribute_accuracy'",
+        ),
+        ("captoin/test/exact_match", "unknown task 'captoin' in .*: did you mean 'caption'"),
+        ("answer/tset/exact_match", "unknown split 'tset' in .*: did you mean 'test'"),
+        ("answer/test", "'answer/test' is no score: write task/split/metric"),
+        ("caption/test/cider", "item by item, .*: write caption/test/attribute_accuracy"),
+    ],
+)
+def test_a_score_that_no_run_has_or_that_cannot_be_compared_is_refused(score, told):
+    with pytest.raises(ValueError, match=told):
+        study(scores=[score])
+
+
+def test_the_words_of_a_score_are_those_that_the_report_knows():
+    assert (set(BY_ITEM), set(SPLITS), set(METRICS)) == (set(TASK_NAMES), set(SPLIT_NAMES), set(METRIC_NAMES))
+    assert set(BY_ITEM.values()) == SHARES
+
+
+def test_a_modality_that_the_settings_do_not_have_is_told():
+    known = ("image", "audio", "imu")
+    curves = {"axis": "samples", "modality": "imu answer", "lines": {}}
+    check_modalities(study(modalities=["image", "image+audio"], curves=curves), known, "numbers")
+    with pytest.raises(ModalignError, match=r"unknown modality 'audoi' in numbers: did you mean 'audio'\?"):
+        check_modalities(study(modalities=["image", "image+audoi"]), known, "numbers")
+    with pytest.raises(ModalignError, match=r"unknown modality 'imuu' in numbers: did you mean 'imu'\?"):
+        check_modalities(study(curves=curves | {"modality": "imuu"}), known, "numbers")
 
 
 @pytest.mark.parametrize("name", studies_of(EXPERIMENTS))

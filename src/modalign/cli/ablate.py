@@ -14,7 +14,7 @@ from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, 
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, settings_only
 from modalign.cli.terminal import print_table, say
-from modalign.config.study import Study, commands_of, find_study, load_study, studies_of
+from modalign.config.study import FILE, Study, check_modalities, commands_of, find_study, load_study, studies_of
 from modalign.errors import ModalignError
 from modalign.runs.slurm import stoppable
 
@@ -130,6 +130,7 @@ def _plan(name: str, options: argparse.Namespace) -> Asked:
         extra += (f"trainer.threads={max(1, (os.cpu_count() or 1) // count)}",)
     commands = commands_of(folder.name, study, arms, seeds, extra)
     jobs = tuple(plan_jobs(commands, options.config_dir))
+    check_modalities(study, {name for job in jobs for name in job.settings.modalities}, str(folder / FILE))
     return Asked(folder.name, folder, study, arms, jobs, seeds, told, count)
 
 

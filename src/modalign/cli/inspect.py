@@ -142,7 +142,10 @@ def _doubt(found: Inspection) -> str:
         return "nothing could be compared"
     if found.changes:
         return "the bits are not the run's; what is other than then (above) may be why"
-    return "the bits are not the run's, and nothing that is known is other than then: its records were altered"
+    return (
+        "the bits are not the run's, and nothing that is known is other than then; the versions, machine and threads "
+        "that are known are those of its last sitting: earlier ones with others, or altered records, would explain it"
+    )
 
 
 def _plain(route: Route, found: Inspection) -> dict[str, Any]:
