@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 class LoraSettings:
     """Hu et al. 2021: W x + (alpha / rank) B A x, with A and B of `rank`; B starts at zero, so that nothing changes.
 
-    `targets` are names of linear maps (q_proj, v_proj …), or all-linear for every one but the vocabulary head.
+    `targets` are names of linear maps (q_proj, v_proj …), or all-linear for every one but the vocabulary head. Experts
+    that transformers keeps as one tensor are no linear maps: a warning says how much has no adapter.
     """
 
     rank: int = 16
