@@ -315,6 +315,7 @@ def test_a_parent_that_was_replaced_by_another_is_noticed(train, copy):
         ("modalities.image.decoder.size_px=40", "make decoder and tokenizer agree"),
         ("modalities.image.tokenizer.start=captions", "is a PatchTokenizer: only a VectorTokenizer can start from"),
         ("model.projectors.upm.num_experts=0", "needs at least one expert"),
+        ("model.projectors.upm.num_queries=0", "a UPM of num_queries=0 cannot be"),
         ("model.projectors.upm.num_heads=5", "cannot be split into 5 heads"),
         ("model.projectors.upm.router.kind=sooft", "did you mean 'soft'?"),
         ("+model.encoders.clip.nam=x", "unknown setting 'nam' in model.encoders.clip"),

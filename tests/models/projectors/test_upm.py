@@ -105,3 +105,5 @@ def test_an_unknown_modality_is_refused(make_upm):
         make_upm(["image", "audio"])(features(), "images")
     with pytest.raises(ModalignError, match="at least one expert"):
         make_upm(["image"], num_experts=0)
+    with pytest.raises(ModalignError, match="a UPM of width=0 cannot be"):
+        make_upm(["image"], width=0)

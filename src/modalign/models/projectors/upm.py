@@ -74,6 +74,9 @@ class UniversalProjector(nn.Module):
         super().__init__()
         if num_experts < 1:
             raise ModalignError(f"a UPM needs at least one expert, not {num_experts} (num_experts)")
+        sizes = {"width": width, "num_heads": num_heads, "hidden": hidden, "num_queries": num_queries}
+        if wrong := [f"{name}={size}" for name, size in sizes.items() if size < 1]:
+            raise ModalignError(f"a UPM of {', '.join(wrong)} cannot be: give 1 or more")
         self.width_in, self.width, self.width_out = width_in, width, width_out
         self.num_experts = num_experts
         self.tag_std = tag_std
