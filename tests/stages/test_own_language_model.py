@@ -90,6 +90,12 @@ def test_what_a_folder_lacks_is_told_before_anything_trains(own, breaks, told):
     assert {path.name for path in shop.runs.iterdir()} <= before
 
 
+def test_adapters_that_nothing_trains_are_told(own, caplog):
+    shop, _, words = own
+    shop.train(*words, "model.language_model.lora={rank: 4}")
+    assert "model.language_model.lora is declared, but no run of this command trains it" in caplog.text
+
+
 def test_adapters_and_tokens_that_cannot_be_are_told_before_anything_trains(own, tokenizer_file):
     shop, folder, words = own
     before = {path.name for path in shop.runs.iterdir()}

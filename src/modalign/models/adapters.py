@@ -50,6 +50,9 @@ class LoraSettings:
 
 def insert_lora(model: nn.Module, settings: LoraSettings) -> None:
     """Put adapters beside the linear maps that `targets` names; a name that none of them has is told."""
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # which peft imports: it misses kernels that nobody asked for
     from peft import LoraConfig, inject_adapter_in_model  # most runs have none, and the import takes most of a second
 
     linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}

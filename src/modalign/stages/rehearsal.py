@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from modalign.config.build import build, resolve
+from modalign.config.meaning import ADAPTER_SETTING, ADAPTERS
 from modalign.config.schema import FROM_CAPTIONS, ModalitySettings
 from modalign.config.specs import RunSpec
 from modalign.data.templates import CaptionTemplate
@@ -26,6 +28,8 @@ MODULE = ("model", "plan", "optimizer", "total_steps", "scales", "max_bad_share"
 # How many samples are tried for one that decodes; bad ones are counted when they are trained on.
 TRIES = 8
 WEIGHTS = (".safetensors", ".bin")
+
+log = logging.getLogger(__name__)
 
 
 def rehearse(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
@@ -64,6 +68,11 @@ def _language_model(sources: SourceBook, specs: Sequence[RunSpec]) -> None:
     settings, source = sources.settings, sources.settings.model.language_model.get("source")
     aligned = [spec for spec in specs if settings.stages[spec.stage].backbone is None]
     kinds = {(spec.stage, spec.adapters): spec for spec in aligned}
+    if aligned and settings.model.language_model.get(ADAPTER_SETTING) and not any(adapters for _, adapters in kinds):
+        log.warning(
+            "model.language_model.lora is declared, but no run of this command trains it (%s in a stage's train)",
+            ADAPTERS,
+        )
     if not kinds or not (isinstance(source, str) or any(adapters for _, adapters in kinds)):
         return
     if isinstance(source, str) and not (Path(source).is_dir() or settings.model.language_model.get("architecture")):
