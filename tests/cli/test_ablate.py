@@ -202,8 +202,8 @@ def test_results_of_another_run_are_not_taken(finished, tmp_path, capsys):
     kept = (one / "results.json").read_bytes()
     (one / "results.json").write_bytes((other / "results.json").read_bytes())
     try:
-        told = refused(["--seeds", "0", "--report-only", "--out", str(tmp_path), *words], capsys)
-        assert f"{one.name} holds the results of {other.name}: measure it again" in told
+        assert main(["ablate", "replay", "--seeds", "0", "--report-only", "--out", str(tmp_path), *words]) == 1
+        assert f"{one.name} holds the results of {other.name}: measure it again" in capsys.readouterr().out
     finally:
         (one / "results.json").write_bytes(kept)
 
@@ -223,3 +223,18 @@ def refused(words, capsys):
         main(["ablate", "replay", *words])
     assert ended.value.code == 2
     return capsys.readouterr().err
+
+
+def test_what_changes_no_number_is_no_reason_to_refuse(finished, tmp_path):
+    _, words = finished
+    given = ["--seeds", "0", "--report-only", "--out", str(tmp_path), "evaluation.num_shown=0", "data.pairs=[]"]
+    assert main(["ablate", "replay", *given, *words]) == 0
+
+
+def test_a_run_that_two_arms_share_is_not_measured_in_two_ways(finished, tmp_path, capsys):
+    _, words = finished
+    write_study(tmp_path, arms=STUDY["arms"] | {"few": ["evaluation.num_items=3"]})
+    where = ["--seeds", "5", "--folder", str(tmp_path / "experiments"), *words[2:]]
+    told = refused(where, capsys)
+    assert "arm few, seed 5 and replay, arm balanced, seed 5 share the run align-image-" in told
+    assert "set num_items for the whole study" in told

@@ -220,3 +220,11 @@ def test_fewer_training_samples_of_one_recipe_leave_the_runs_before_it_alone():
 def test_a_stream_cannot_be_cut_short():
     with pytest.raises(ModalignError, match="a stream is read as it comes"):
         planned("+data.train_samples.world_imu=30", "data.reader=webdataset")
+
+
+def test_shipped_backbones_are_no_other_language_model_s_and_no_other_modality_set_s():
+    with pytest.raises(ModalignError, match=r"belongs to the language model that ships, and .*source=/x names another"):
+        planned("model.backbones_from=shipped", "model.language_model.source=/x")
+    settings, _ = compose_settings(["stage=align", "modality=image", "seed=3"])
+    without = {name: one for name, one in settings.modalities.items() if name != "image"}
+    assert could_be_shipped(settings.model_copy(update={"modalities": without}), planned("seed=3")) is None

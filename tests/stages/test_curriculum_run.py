@@ -10,6 +10,7 @@ import pytest
 from modalign.errors import ModalignError
 from modalign.evaluation.gate import GateClosed
 from modalign.evaluation.scores import read_results, results_bytes
+from modalign.runs.folder import FolderTaken, RunFolder
 from modalign.runs.interrupt import Interrupted
 from modalign.runs.manifest import read_manifest
 from modalign.runs.record import read_record
@@ -123,3 +124,11 @@ def test_a_sweep_over_two_seeds_makes_two_runs(tmp_path):
     manifests = [read_manifest(path) for path in (tmp_path / "runs").glob("pretrain_text-*")]
     assert sorted(manifest.seed for manifest in manifests) == [0, 1]
     assert {manifest.status for manifest in manifests} == {"finished"}
+
+
+def test_a_command_that_finds_a_phase_taken_leaves_the_record_to_who_makes_it(own_shop, audio):
+    shop = own_shop()
+    with RunFolder(shop.runs / audio.name).prepare().lock(), pytest.raises(FolderTaken):
+        shop.train("stage=align", "modality=audio", "evaluation.forward_items=0")
+    (place,) = shop.runs.glob("curriculum-*")
+    assert (read_record(place).status, read_record(place).reason) == ("running", None)

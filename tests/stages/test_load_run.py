@@ -6,7 +6,8 @@ import torch
 from modalign.errors import ModalignError
 from modalign.models.parts import parts, state_by_part
 from modalign.runs.lineage import load_assembled
-from modalign.stages.load_run import fill, from_elsewhere, load_run, measured_sources, settings_of
+from modalign.stages.load_run import fill, load_run, measured_sources, settings_of
+from modalign.stages.weights import from_elsewhere
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from modalign.errors import ModalignError
 from modalign.runs.interrupt import Interrupted
 from modalign.stages.load_run import load_run
+from modalign.stages.phase_run import PhaseRun
 
 STEPS = "stages.align.steps=6"
 
@@ -69,8 +70,23 @@ def test_weights_that_change_in_their_folder_are_noticed(own, tokenizer_file, to
     save_model(folder, tokenizer_file, seed=1)
     with pytest.raises(ModalignError, match="llm is not what it was in"):
         load_run(run.path)
-    with pytest.raises(ModalignError, match="llm is not what it was in align-image-"):
+    with pytest.raises(ModalignError, match=r"llm is not what it was in .*, or make align-image-.* again"):
         shop.train("stage=align", "modality=audio", *words[2:])
+
+
+def test_a_run_that_left_no_checkpoint_begins_anew_with_what_is_there(own, tokenizer_file, monkeypatch):
+    shop, folder, words = own
+    shop.train("stage=pretrain_contrast", words[-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(PhaseRun, "_train", broken)
+        with pytest.raises(OSError, match="full"):
+            shop.train(*words)
+    save_model(folder, tokenizer_file, seed=1)
+    assert shop.train(*words).manifest().status == "finished"
+
+
+def broken(*_):
+    raise OSError("the disk is full")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +94,7 @@ def test_weights_that_change_in_their_folder_are_noticed(own, tokenizer_file, to
     [
         (lambda f: (f / "model.safetensors").unlink(), "no weights in that folder"),
         (lambda f: (f / "tokenizer.json").unlink(), "cannot load the text tokenizer .* .model.language_model.source."),
-        (lambda f: shutil.rmtree(f), "llama"),
+        (lambda f: shutil.rmtree(f), "neither a local folder nor a name on the hub"),
     ],
 )
 def test_what_a_folder_lacks_is_told_before_anything_trains(own, breaks, told):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modalign.cli.ablate_beside import beside
 from modalign.cli.ablate_earlier import OF_NO_RESULT, SETTINGS, refuse_to_replace
-from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, runs_to_make, speed_of
+from modalign.cli.ablate_jobs import Job, make_missing, outcomes_of, plan_jobs, refuse_unlike, runs_to_make, speed_of
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, settings_only
 from modalign.cli.terminal import print_table, say
@@ -56,6 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     if options.out is None and options.worker is None:
         for one in asked:
             refuse_to_replace(one.folder, one.study, one.arms, one.seeds, one.settings)
+    if options.worker is None:
+        refuse_unlike(jobs)
     failed: list[str] = []
     others: list[str] = []
     if not options.report_only and next(runs_to_make(jobs), None) is not None:
@@ -64,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         begin = len(jobs) * number // count  # each begins elsewhere, so that none has to wait for another at once
         with stoppable("trainer=slurm" in arguments), beside(arguments, count if number == 0 else 1) as others:
             failed = make_missing([*jobs[begin:], *jobs[:begin]], say)
-    written = [_write(one, options.out) for one in asked] if options.worker is None else []
+    written = [_written(one, options.out, others) for one in asked] if options.worker is None else []
     for line in others:
         say(line)
     if failed:
@@ -172,6 +174,15 @@ def _tell_idle_arms(one: Asked) -> None:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def _written(one: Asked, out: Path | None, failed: list[str]) -> bool:
+    """The same of one study of several: what is wrong with it does not keep the others from their tables."""
+    try:
+        return _write(one, out)
+    except ModalignError as error:
+        failed.append(f"error: {error}")
+        return False
 
 
 def _write(one: Asked, out: Path | None) -> bool:

@@ -22,7 +22,7 @@ from modalign.runs.checks import finished_run
 from modalign.runs.finished import locate, measured_otherwise
 from modalign.runs.folder import FolderTaken, RunFolder
 from modalign.runs.interrupt import Interrupted
-from modalign.runs.manifest import read_manifest
+from modalign.runs.manifest import Manifest, read_manifest
 
 WAIT_S = 20.0
 # Where no finished run tells: two cores, the embedded model, 32 samples a step.
@@ -48,6 +48,19 @@ class Job:
         """Those that are not finished."""
         return [(spec, folder) for spec, folder in self.folders() if not finished_run(folder.path, spec.identity)]
 
+    def refuse_unlike(self) -> None:
+        """ModalignError where a run that is finished was measured with other settings than this command has."""
+        for spec, folder in self.folders():
+            if (manifest := finished_run(folder.path, spec.identity)) is not None:
+                self._refuse_unlike(manifest, spec)
+
+    def _refuse_unlike(self, manifest: Manifest, spec: RunSpec) -> None:
+        if (other := measured_otherwise(manifest, spec)) is not None:
+            raise ModalignError(
+                f"{self.command}: {other.removeprefix('note: ')}, or leave the setting out: a study compares what "
+                f"was measured alike"
+            )
+
     def chain(self) -> tuple[Phase, ...]:
         """The finished phases that teach modalities, with their results.
 
@@ -58,15 +71,11 @@ class Job:
             if self.settings.stages[spec.stage].backbone is not None:
                 continue
             manifest, results = read_manifest(folder.path), read_results(folder.path)
-            if results.run != manifest.name:
+            if results.run not in (manifest.name, folder.name, ""):
                 raise ModalignError(
                     f"{self.command}: {folder.path} holds the results of {results.run}: measure it again"
                 )
-            if (other := measured_otherwise(manifest, spec)) is not None:
-                raise ModalignError(
-                    f"{self.command}: {other.removeprefix('note: ')}, or leave the setting out: a study compares what "
-                    f"was measured alike"
-                )
+            self._refuse_unlike(manifest, spec)
             read = sum(manifest.consumed.values())
             skipped = int(manifest.extra.get("skipped_steps", {}).get("count", 0))
             phases.append(Phase(folder.name, spec.new, results, spec.steps - skipped, read))
@@ -132,6 +141,21 @@ def outcomes_of(jobs: Sequence[Job]) -> tuple[dict[str, dict[int, Outcome]], lis
         else:
             found.setdefault(arm, {})[seed] = Outcome(tuple(part.chain() for part in parts))
     return found, missing
+
+
+def refuse_unlike(jobs: Sequence[Job]) -> None:
+    """ModalignError where runs that are finished, or that two commands share, are measured in unlike ways."""
+    ways: dict[str, tuple[Job, dict[str, Any]]] = {}
+    for job in jobs:
+        job.refuse_unlike()
+        for spec in job.specs:
+            other, way = ways.setdefault(spec.identity, (job, spec.measuring))
+            if way != spec.measuring:
+                key = next(key for key in spec.measuring if way.get(key) != spec.measuring[key])
+                raise ModalignError(
+                    f"{job.command} and {other.command} share the run {spec.name}, which can't be measured in two ways "
+                    f"({key}: {spec.measuring[key]} and {way.get(key)}): set {key} for the whole study"
+                )
 
 
 def runs_to_make(jobs: Sequence[Job]) -> Iterator[RunSpec]:

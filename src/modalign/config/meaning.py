@@ -17,7 +17,8 @@ ADAPTER_SETTING = "lora"
 _NOT_YET = (ADAPTER_SETTING, "bits")
 # Of the evaluation, what changes no score of a finished run.
 NO_MEASURE = {
-    "batch_size", "features_mb", "validation_every", "validation_items", "forward_items", "probe_every", "probe_items",
+    "batch_size", "features_mb", "num_shown", "validation_every", "validation_items", "forward_items", "probe_every",
+    "probe_items",
 }  # fmt: skip
 # Settings that came later, by what they are where nobody sets them: left out then, so that runs stay what they were.
 LATER: dict[str, Any] = {
@@ -96,10 +97,14 @@ def aligned_meaning(
     }
 
 
-def measuring_meaning(settings: Settings) -> dict[str, Any]:
-    """What the numbers of a finished run depend on besides its weights; no part of its identity."""
+def measuring_meaning(settings: Settings, pairs: bool = True) -> dict[str, Any]:
+    """What the numbers of a finished run depend on besides its weights; no part of its identity.
+
+    `pairs`: whether questions over two sensors are asked, as where a stage speaks by the chat template.
+    """
     how = _told(settings.evaluation.model_dump(mode="json", exclude=NO_MEASURE))
-    return how | {"pairs": list(settings.data.pairs), "text_loss": settings.data.text_loss}
+    asked = {"pairs": list(settings.data.pairs)} if pairs else {}
+    return how | asked | {"text_loss": settings.data.text_loss}
 
 
 def _modalities(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, Any]]:

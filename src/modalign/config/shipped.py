@@ -15,6 +15,11 @@ from modalign.runs.manifest import Manifest, find_manifest
 
 def shipped_backbones(settings: Settings, stages: Sequence[str]) -> list[Manifest]:
     """The manifest of the shipped run of each stage; ModalignError where there is none, or it made another model."""
+    if isinstance(source := settings.model.language_model.get("source"), str):
+        raise ModalignError(
+            f"model.backbones_from=shipped: what ships belongs to the language model that ships, and "
+            f"model.language_model.source={source} names another; leave the setting out"
+        )
     found = [m for folder in sorted(shipped_runs().iterdir()) if (m := find_manifest(folder)) is not None]
     chosen = []
     for stage in stages:
@@ -24,7 +29,13 @@ def shipped_backbones(settings: Settings, stages: Sequence[str]) -> list[Manifes
                 f"model.backbones_from=shipped: no run of {stage} ships with this package "
                 f"({', '.join(m.name for m in found) or 'none at all'}); leave the setting out and it is trained"
             )
-        wanted = backbone_meaning(settings, tuple(manifest.modalities["seen"]))
+        seen = tuple(manifest.modalities["seen"])
+        if undeclared := [name for name in seen if name not in settings.modalities]:
+            raise ModalignError(
+                f"model.backbones_from=shipped: {manifest.name} has seen {', '.join(undeclared)}, which this "
+                f"model's modality set does not have; leave the setting out and {stage} is trained"
+            )
+        wanted = backbone_meaning(settings, seen)
         made = {key: manifest.spec[key] for key in wanted}
         if changed := _differences(made, wanted):
             raise ModalignError(

@@ -272,5 +272,5 @@ class Planner:
             meaning=meaning,
             train=train,
             stage_settings=stage,
-            measuring={} if stage.backbone is not None else measuring_meaning(self.settings),
+            measuring={} if stage.backbone is not None else measuring_meaning(self.settings, stage.template == "chat"),
         )

@@ -185,7 +185,7 @@ def _measured(run: Path, manifest: Manifest) -> tuple[bool, str]:
     without = [m for m in dict.fromkeys(modalities) if not any(s.modality == m for s in results.scores)]
     if without:
         return False, f"no score of {', '.join(without)}"
-    if results.run != manifest.name:
+    if results.run not in (manifest.name, run.resolve().name, ""):
         return False, f"the results are those of {results.run}"
     for score in results.scores:
         shares = score.shares()

@@ -21,7 +21,7 @@ from modalign.evaluation.gate import GateClosed, pass_gate
 from modalign.runs.checks import finished_run
 from modalign.runs.files import check_writable
 from modalign.runs.finished import locate, measured_otherwise
-from modalign.runs.folder import RunFolder
+from modalign.runs.folder import FolderTaken, RunFolder
 from modalign.runs.interrupt import Interrupted
 from modalign.runs.launch import Launch
 from modalign.runs.manifest import read_manifest
@@ -95,6 +95,8 @@ def _noting_a_stop(record: CurriculumRecord, place: Path, phase: str, ranks: Ran
     """Where a phase ends with an error, the record of those before it says so (a kill leaves it `running`)."""
     try:
         yield
+    except FolderTaken:
+        raise  # another process makes that phase, and writes the record
     except BaseException as error:
         if ranks.first and record.phases:
             record.status = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"

@@ -15,15 +15,14 @@ from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
 from modalign.errors import ModalignError
 from modalign.models.aligned import AlignedModel
-from modalign.models.freezing import frozen_digest
 from modalign.models.parts import load_parts, part_of, parts, state_by_part
 from modalign.runs.finished import answering_run
 from modalign.runs.folder import RunFolder
 from modalign.runs.lineage import lineage, load_assembled
 from modalign.runs.manifest import Manifest
 from modalign.stages.assemble import build_model, find_text_tokenizer
-from modalign.stages.proof import refuse_other_weights
 from modalign.stages.sources import SourceBook
+from modalign.stages.weights import from_elsewhere, refuse_other_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,7 @@ def load_run(folder: Path, settings: Settings | None = None) -> LoadedRun:
     torch.manual_seed(manifest.seed)
     model = build_model(settings, spec.modalities, spec.num_experts, tokenizer, spec.adapters)
     fill(model, load_assembled(folder), from_elsewhere(settings), manifest.name)
-    told = settings.model.language_model
-    if told == settings_of(manifest).model.language_model and told.get("bits") is None:
-        refuse_other_weights(manifest, frozen_digest(model, [n for n in from_elsewhere(settings) if n == "llm"]))
+    refuse_other_weights(manifest, model, settings)
     model.eval().requires_grad_(False)
     return LoadedRun(RunFolder(folder), manifest, settings, spec, model.to(_device(settings)))
 
@@ -92,13 +89,6 @@ def spec_of(manifest: Manifest) -> RunSpec:
         seen=tuple(manifest.modalities["seen"]), shares={}, recipes=tuple(manifest.recipes), steps=manifest.steps,
         num_experts=manifest.spec.get("experts"), parent=None, meaning=manifest.spec,
     )  # fmt: skip
-
-
-def from_elsewhere(settings: Settings) -> tuple[str, ...]:
-    """Parts whose weights come from a file, a hub or a seed when they are built, so that no run has to hold them."""
-    whole = settings.model.encoders.items()
-    found = [f"encoders.{n}" for n, t in whole if t.get("pretrained") or t.get("seed") is not None]
-    return (*found, *(["llm"] if isinstance(settings.model.language_model.get("source"), str) else []))
 
 
 def fill(model: AlignedModel, tensors: Mapping[str, Tensor], elsewhere: tuple[str, ...], run: str) -> None:

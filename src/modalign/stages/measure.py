@@ -52,7 +52,7 @@ class Measure:
                     asked += shown
         router, distance = self._router(spec, model)
         results = Results(
-            folder.name,
+            (folder.manifest() or spec).name,  # a folder may have been renamed
             spec.steps,
             tuple(scores),
             self._text_loss(model),

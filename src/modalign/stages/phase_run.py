@@ -42,10 +42,11 @@ from modalign.stages.engine import Engine, computes_on_gpu, machine_state, set_t
 from modalign.stages.feature_cache import feature_cache, kept_choice
 from modalign.stages.measure import Measure
 from modalign.stages.phase_parts import parts_that_train, rate_scales, with_begun
-from modalign.stages.proof import note_frozen, prove
+from modalign.stages.proof import prove
 from modalign.stages.sources import SourceBook, template_of
 from modalign.stages.speakable import warn_where_unspeakable
 from modalign.stages.text_vocabulary import train_vocabulary
+from modalign.stages.weights import note_frozen
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,7 @@ class PhaseRun:
                 self._take_up(model, plan)
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
                 manifest = self._manifest(model, plan, copied)
-                if self.ranks.first:
-                    note_frozen(manifest, before, earlier, self.parent.manifest() if self.parent else None)
+                note_frozen(manifest, before, self.sources.settings, self.folder, self.parent)
                 manifest.extra |= kept_choice(earlier)
                 self._write(manifest)
                 if self.stage.backbone is None and self.ranks.first:

@@ -12,50 +12,6 @@ from modalign.stages.base import StageModule
 
 log = logging.getLogger(__name__)
 
-_NAMED = ("llm",)  # read from a folder or the hub, and held by no run while it is frozen
-
-
-def note_frozen(
-    manifest: Manifest, before: Mapping[str, str], earlier: Manifest | None, parent: Manifest | None
-) -> None:
-    """Keep the digest of what is frozen in the manifest; ModalignError where it is not what it was.
-
-    It was that in an earlier sitting of the run, and, of weights that no run holds, in the run's parent.
-    """
-    for part in manifest.parts:
-        if not part["trains"]:
-            part["digest"] = before.get(part["name"])
-    if earlier is not None and earlier.status != "finished":
-        refuse_other_weights(earlier, before)
-    if parent is not None and _same_source(manifest, parent):
-        kept = {name: digest for name, digest in before.items() if name in _NAMED}
-        refuse_other_weights(parent, kept)
-
-
-def refuse_other_weights(known: Manifest, now: Mapping[str, str]) -> None:
-    """ModalignError where a part that was frozen in a run has other bits now."""
-    for part in known.parts:
-        was = None if part["trains"] else part.get("digest")
-        found = now.get(part["name"])
-        if was and found and was != found:
-            raise ModalignError(
-                f"{part['name']} is not what it was in {known.name}: the weights that it is read from have changed "
-                f"since (SHA-256 {was[:8]} then, {found[:8]} now): put them back, or begin another run (fresh=true)"
-            )
-
-
-def _same_source(one: Manifest, other: Manifest) -> bool:
-    """Whether two runs name the same weights of the language model, kept in the same way.
-
-    Not where they are kept in few bits, which a device may choose otherwise.
-    """
-    kept = ("source", "dtype", "bits")
-    ways = [
-        {key: value for key, value in m.config.get("model", {}).get("language_model", {}).items() if key in kept}
-        for m in (one, other)
-    ]
-    return ways[0] == ways[1] and isinstance(ways[0].get("source"), str) and ways[0].get("bits") is None
-
 
 def prove(manifest: Manifest, module: StageModule, before: Mapping[str, str]) -> None:
     """Note in the manifest's freeze map what is proved; ModalignError names the parts that break the contract.
