@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modalign.errors import ModalignError
+from modalign.models.projectors.upm import UniversalProjector
 from modalign.types import TokenSet
 
 
@@ -105,5 +106,5 @@ def test_an_unknown_modality_is_refused(make_upm):
         make_upm(["image", "audio"])(features(), "images")
     with pytest.raises(ModalignError, match="at least one expert"):
         make_upm(["image"], num_experts=0)
-    with pytest.raises(ModalignError, match="a UPM of width=0 cannot be"):
-        make_upm(["image"], width=0)
+    with pytest.raises(ModalignError, match="a UPM of width=0, num_queries=0 cannot be"):
+        UniversalProjector(32, 0, 24, 1, 1, 2, 16, 0, ["image"])
