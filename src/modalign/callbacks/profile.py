@@ -57,8 +57,11 @@ class StepProfile(pl.Callback):
         self._end(trainer.global_step)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """What was seen until then may be what is looked for."""
-        self._end(trainer.global_step)
+        """What was seen until then may be what is looked for; that it cannot be written hides no error."""
+        try:
+            self._end(trainer.global_step)
+        except OSError as error:
+            log.warning("no profile could be written: %s", error)
 
     def _end(self, step: int) -> None:
         running, self._running = self._running, None

@@ -48,13 +48,13 @@ class Job:
         """Those that are not finished."""
         return [(spec, folder) for spec, folder in self.folders() if not finished_run(folder.path, spec.identity)]
 
-    def refuse_unlike(self) -> None:
+    def check_finished(self) -> None:
         """ModalignError where a run that is finished was measured with other settings than this command has."""
         for spec, folder in self.folders():
             if (manifest := finished_run(folder.path, spec.identity)) is not None:
-                self._refuse_unlike(manifest, spec)
+                self._require_alike(manifest, spec)
 
-    def _refuse_unlike(self, manifest: Manifest, spec: RunSpec) -> None:
+    def _require_alike(self, manifest: Manifest, spec: RunSpec) -> None:
         if (other := measured_otherwise(manifest, spec)) is not None:
             raise ModalignError(
                 f"{self.command}: {other.removeprefix('note: ')}, or leave the setting out: a study compares what "
@@ -75,7 +75,7 @@ class Job:
                 raise ModalignError(
                     f"{self.command}: {folder.path} holds the results of {results.run}: measure it again"
                 )
-            self._refuse_unlike(manifest, spec)
+            self._require_alike(manifest, spec)
             read = sum(manifest.consumed.values())
             skipped = int(manifest.extra.get("skipped_steps", {}).get("count", 0))
             phases.append(Phase(folder.name, spec.new, results, spec.steps - skipped, read))
@@ -147,7 +147,7 @@ def refuse_unlike(jobs: Sequence[Job]) -> None:
     """ModalignError where runs that are finished, or that two commands share, are measured in unlike ways."""
     ways: dict[str, tuple[Job, dict[str, Any]]] = {}
     for job in jobs:
-        job.refuse_unlike()
+        job.check_finished()
         for spec in job.specs:
             other, way = ways.setdefault(spec.identity, (job, spec.measuring))
             if way != spec.measuring:

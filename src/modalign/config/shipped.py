@@ -71,7 +71,8 @@ def could_be_shipped(settings: Settings, unmade: Iterable[Unmade]) -> str | None
         found = {made.stage: made for made in shipped_backbones(settings, settings.model.backbones)}
     except ModalignError:
         return None
-    changed = differences(found[runs[0].stage].spec, runs[0].meaning)
+    apart = differences(found[runs[0].stage].spec, runs[0].meaning)
+    changed = [told for told in apart if not told.startswith("parent: ")]  # a digest, which says nothing
     why = f", made with {changed[0].replace('!=', 'and not')}" if changed else ""
     names = " and ".join(dict.fromkeys(run.stage for run in runs))
     instead = "model.backbones_from=shipped takes what comes with the package in its place"
