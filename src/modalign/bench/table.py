@@ -74,8 +74,8 @@ def markdown(report: Report) -> str:
 def ceilings(report: Report) -> list[str]:
     """How near steps are to the rate of large products, and what a row's ratio is where ours has all of it.
 
-    That rate is torch's own product's, measured when the bench begins: on a host that is shared a step may find another,
-    and where linear maps take oneDNN's kernel its rate may be a fifth higher, so this is no bound.
+    That rate is torch's own product's, measured when the bench begins: on a shared host a step may find another, and
+    where linear maps take oneDNN's kernel its rate may be a fifth higher, so this is no bound.
     """
     lines = []
     for verdict in report.verdicts:
