@@ -27,6 +27,7 @@ from modalign.models.seams import Encoder, Fusion, Projector, Tokenizer
 from modalign.models.text_tokenizer import TextTokenizer
 from modalign.types import FEATURES, SOFT_TOKENS, Batch, MediaBatch, TokenSet
 
+Places = Sequence[Sequence[int]]
 Keep = Callable[[str, str, TokenSet, MediaBatch], None]
 """Told of (modality, what its media have become, their tokens, the media), so that these can be kept."""
 
@@ -117,18 +118,18 @@ class AlignedModel(FreezableModule):
             )
         return composed
 
-    def hidden(self, composed: Composed) -> Float[Tensor, "B T D"]:
-        """The language model's last hidden state."""
+    def hidden(self, composed: Composed, wanted: Places | None = None) -> Float[Tensor, "B T D"]:
+        """The language model's last hidden state; with `wanted` it means nothing at other positions of a sample."""
         mask = composed.attention_mask if composed.padding == "left" else None
         with self.fusion.reading(composed.cross):
-            return self.llm.hidden(composed.embeddings, mask, composed.position_ids)
+            return self.llm.hidden(composed.embeddings, mask, composed.position_ids, wanted)
 
-    def hidden_packed(self, composed: Composed) -> Float[Tensor, "B T D"]:
+    def hidden_packed(self, composed: Composed, wanted: Places | None = None) -> Float[Tensor, "B T D"]:
         """The same with the samples in one row, none of whose padding is computed; there it means nothing."""
         embeddings = composed.embeddings
         packing = packing_of(composed.lengths, embeddings.shape[1], embeddings.device)
         with self.fusion.reading(composed.cross and replace(composed.cross, packing=packing)):
-            return self.llm.hidden_packed(embeddings, composed.position_ids, packing)
+            return self.llm.hidden_packed(embeddings, composed.position_ids, packing, wanted)
 
     def loss(self, batch: Batch) -> LossOutput:
         """Sum of the weighted cross entropy of a batch's supervised tokens."""
@@ -137,9 +138,9 @@ class AlignedModel(FreezableModule):
     def language_loss(self, composed: Composed) -> LossOutput:
         """The loss of what entered the language model."""
         if self.llm.packs:
-            return self._loss_of(self.hidden_packed(composed), composed)
+            return self._loss_of(self.hidden_packed(composed, composed.places), composed)
         if composed.cross is not None:
-            return self._loss_of(self.hidden(composed), composed)
+            return self._loss_of(self.hidden(composed, composed.places), composed)
         lengths = composed.lengths
         groups = (
             length_groups(lengths) if self.group_lengths else [sorted(range(len(lengths)), key=lambda r: -lengths[r])]
@@ -147,7 +148,7 @@ class AlignedModel(FreezableModule):
         losses = []
         for rows in groups:
             part = part_of_batch(composed, rows, lengths[rows[0]])
-            losses.append(self._loss_of(self.hidden(part), part))
+            losses.append(self._loss_of(self.hidden(part, part.places), part))
         return joined(losses, groups)
 
     def _loss_of(self, hidden: Tensor, composed: Composed) -> LossOutput:

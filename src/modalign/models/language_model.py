@@ -5,7 +5,8 @@ Letters: B samples, T positions, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from modalign.errors import ModalignError
 from modalign.models.adapters import LoraSettings, hide_base_layers, insert_lora, restore_base_layers
+from modalign.models.last_layer import LastLayer
 from modalign.models.loss import FrozenHead
 from modalign.models.packed_attention import NO_MASK, PACKED, register_packed, require_packable
 from modalign.models.packing import Packing
@@ -27,6 +29,7 @@ class CausalLanguageModel(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.last_layer = LastLayer(layers[-1] if (layers := self._layers()) else None)
         # Weights keep their names whether or not adapters are around them, in checkpoints and in lineages.
         self.register_state_dict_post_hook(hide_base_layers)
         self.register_load_state_dict_pre_hook(restore_base_layers)
@@ -54,11 +57,14 @@ class CausalLanguageModel(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """The decoder layers, where a fusion may insert modules."""
+        if (layers := self._layers()) is not None:
+            return layers
         count = self.model.config.num_hidden_layers
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList) and len(module) == count:
-                return module
         raise ModalignError(f"found no list of {count} decoder layers in {type(self.model).__name__}")
+
+    def _layers(self) -> nn.ModuleList | None:
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
+        return next((found for found in lists if len(found) == self.model.config.num_hidden_layers), None)
 
     def embedding_std(self) -> float:
         """The spread of the embedding rows: the scale at which soft tokens should start."""
@@ -73,11 +79,18 @@ class CausalLanguageModel(nn.Module):
         embeddings: Float[Tensor, "B T D"],
         attention_mask: Int[Tensor, "B T"] | None = None,
         position_ids: Int[Tensor, "B T"] | None = None,
+        wanted: Sequence[Sequence[int]] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """The last hidden state, after the final norm. Right-padded batches need no mask: padding lies ahead."""
-        output = cast(nn.Module, self.model.base_model)(
-            inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
-        )
+        """The last hidden state, after the final norm. Right-padded batches need no mask: padding lies ahead.
+
+        With `wanted`, each row's positions in order, what stands at others means nothing.
+        """
+        rows, length = embeddings.shape[:2]
+        places = _places(wanted, range(0, rows * length, length))
+        with self.last_layer.computing(places, rows * length, embeddings.device):
+            output = cast(nn.Module, self.model.base_model)(
+                inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+            )
         return output.last_hidden_state
 
     @property
@@ -86,16 +99,22 @@ class CausalLanguageModel(nn.Module):
         return self.model.config._attn_implementation == PACKED
 
     def hidden_packed(
-        self, embeddings: Float[Tensor, "B T D"], position_ids: Int[Tensor, "B T"], packing: Packing
+        self,
+        embeddings: Float[Tensor, "B T D"],
+        position_ids: Int[Tensor, "B T"],
+        packing: Packing,
+        wanted: Sequence[Sequence[int]] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """As `hidden`, of right-padded rows whose padding is not computed; what then stands in it means nothing."""
-        output = cast(nn.Module, self.model.base_model)(
-            inputs_embeds=packing.pack(embeddings),
-            attention_mask=embeddings.new_zeros(NO_MASK),
-            position_ids=packing.pack(position_ids),
-            use_cache=False,
-            packing=packing,
-        )
+        begins = [0, *accumulate(packing.lengths)]
+        with self.last_layer.computing(_places(wanted, begins), begins[-1], embeddings.device):
+            output = cast(nn.Module, self.model.base_model)(
+                inputs_embeds=packing.pack(embeddings),
+                attention_mask=embeddings.new_zeros(NO_MASK),
+                position_ids=packing.pack(position_ids),
+                use_cache=False,
+                packing=packing,
+            )
         return packing.unpack(output.last_hidden_state)
 
     @property
@@ -148,6 +167,13 @@ class _Finished(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
         return torch.tensor([self.finished(row) for row in input_ids.tolist()], device=input_ids.device)
+
+
+def _places(wanted: Sequence[Sequence[int]] | None, begins: Iterable[int]) -> list[int] | None:
+    """The wanted positions counted over all rows, of which each begins at its number."""
+    if wanted is None:
+        return None
+    return [begin + place for places, begin in zip(wanted, begins, strict=False) for place in places]
 
 
 def _until_end(ids: list[int], ends: set[int]) -> list[int]:

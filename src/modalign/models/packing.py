@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from modalign.models.rows import take
 from modalign.models.transfer import sent
 
 
@@ -30,27 +31,11 @@ class Packing(NamedTuple):
 
     def pack(self, values: Shaped[Tensor, "B T *rest"]) -> Shaped[Tensor, "1 N *rest"]:
         """Rows without their padding, whose gradients are zero."""
-        return _Pack.apply(values, self.kept).unsqueeze(0)
+        return take(values, self.kept, axes=2).unsqueeze(0)
 
     def unpack(self, values: Shaped[Tensor, "1 N *rest"]) -> Shaped[Tensor, "B T *rest"]:
         """Padded rows again; what stands in the padding means nothing, and nothing may be made of it."""
         return _Unpack.apply(values[0], self.kept, self.padded)
-
-
-class _Pack(torch.autograd.Function):
-    """Every place is read at most once: backward is a copy too, where indexing would add up."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, kept: Tensor) -> Tensor:
-        ctx.shape = values.shape
-        ctx.save_for_backward(kept)
-        return values.flatten(0, 1).index_select(0, kept)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        samples, longest, *rest = ctx.shape
-        padded = slope.new_zeros(samples * longest, *rest).index_copy_(0, ctx.saved_tensors[0], slope)
-        return padded.unflatten(0, (samples, longest)), None
 
 
 class _Unpack(torch.autograd.Function):

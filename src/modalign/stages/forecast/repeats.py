@@ -95,13 +95,17 @@ def repeats_once(
 ) -> Iterator[None]:
     """Within it, equal layers of a list are measured once; `memory` keeps what was measured, by layer and shapes."""
     layers = list(layers)
+    # A forward may have been replaced before, as the last decoder layer's is.
+    replaced = [vars(layer.module).get("forward") for layer in layers]
     for layer in layers:
         layer.module.forward = _StandIn(layer, meter, memory, recompute)
     try:
         yield
     finally:
-        for layer in layers:
+        for layer, forward in zip(layers, replaced, strict=True):
             del layer.module.forward
+            if forward is not None:
+                layer.module.forward = forward
 
 
 class _StandIn:
