@@ -1,4 +1,4 @@
-"""Some of a tensor's rows taken out, and put back: each at most once, so that either way is a copy forward and backward.
+"""Some of a tensor's rows taken out, and put back: each at most once, so either way is a copy, backward too.
 
 Letters: R rows that are taken.
 """
