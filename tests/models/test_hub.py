@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,7 +13,7 @@ import pytest
 from modalign.errors import ModalignError
 from modalign.models.encoders.open_clip_tower import OpenClipTower
 from modalign.models.encoders.timm_tower import TimmTower
-from modalign.models.hub import telling_hub
+from modalign.models.hub import require_folder, telling_hub
 from modalign.models.language_model import load_language_model
 from modalign.models.text_tokenizer import load_text_tokenizer
 
@@ -115,3 +116,35 @@ def test_our_own_errors_pass_and_others_are_told_by_their_first_words():
         telling_hub("the encoder", "x", "key"),
     ):
         raise RuntimeError("Error(s) in loading state_dict for CLIP:\n\tsize mismatch\n\tanother line")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("models/lama", "did you mean 'models/llama'?"),
+        ("./models/lama", "did you mean 'models/llama'?"),
+        ("~/llama", "did you mean '{home}/llama'?"),
+        ("../nowhere/llama", "mend the path, or name a repository of the hub"),
+        ("models/of/nobody", "mend the path, or name a repository of the hub"),
+    ],
+)
+def test_a_mistyped_folder_is_told_without_asking_the_hub(name, advice, tmp_path, monkeypatch):
+    (tmp_path / "models" / "llama").mkdir(parents=True)
+    (tmp_path / "home" / "llama").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    told = re.escape(f"'{name}' (KEY): there is no such folder; {advice.format(home=tmp_path / 'home')}")
+    for load, key in (
+        (load_language_model, "model.language_model.source"),
+        (load_text_tokenizer, "model.text_tokenizer"),
+    ):
+        with pytest.raises(ModalignError, match=told.replace("KEY", re.escape(key))):
+            load(name)
+
+
+def test_a_repository_s_name_is_no_folder_s(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    require_folder("the language model", "owner/name", "source")
+    (tmp_path / "here").mkdir()
+    require_folder("the language model", "here", "source")

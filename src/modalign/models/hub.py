@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,24 @@ def telling_hub(what: str, name: str, key: str) -> Iterator[None]:
 def is_here(name: str, files: Sequence[str]) -> bool:
     """Whether `name` is a path here, or the hub's cache on this machine holds one of `files` of that repository."""
     return Path(name).exists() or local_file(name, *files) is not None
+
+
+def require_folder(what: str, name: str, key: str) -> None:
+    """ModalignError where `name` can only be a folder here, by its shape or by what is beside it, and is not there.
+
+    Else a mistyped folder would be asked of the hub, for as long as that does not answer.
+    """
+    path = Path(name)
+    like_a_path = name.startswith((".", "~", "/")) or name.count("/") > 1
+    beside_others = "/" in name and path.parent.is_dir()
+    if path.exists() or not (like_a_path or (beside_others and local_file(name, "config.json") is None)):
+        return
+    beside = [str(folder) for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
+    nearest = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.5)
+    if path.expanduser().exists():
+        nearest = [str(path.expanduser())]
+    advice = f"did you mean '{nearest[0]}'?" if nearest else "mend the path, or name a repository of the hub"
+    raise ModalignError(f"cannot load {what} '{name}' ({key}): there is no such folder; {advice}")
 
 
 def _reason(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from modalign.errors import ModalignError, unknown_name
-from modalign.models.hub import LONGEST, telling_hub
+from modalign.models.hub import LONGEST, require_folder, telling_hub
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KEY = "model.language_model.source"
@@ -48,6 +48,7 @@ def load_weights(
 
     With `bits` the linear maps are kept in 8 or 4 bits (bitsandbytes); they cannot train.
     """
+    require_folder("the language model", source, KEY)
     local = Path(source).is_dir()
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention, "local_files_only": local}
     if bits is not None:
@@ -75,6 +76,7 @@ def architecture_of(source: str, stated: Mapping[str, Any] | None) -> dict[str, 
     """
     if stated is not None and not Path(source).is_dir():
         return dict(stated)
+    require_folder("the language model", source, KEY)
     with telling_hub("the language model's configuration", source, KEY):
         config = AutoConfig.from_pretrained(source, local_files_only=True).get_text_config()
     if stated is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from modalign.models.hub import telling_hub
+from modalign.models.hub import require_folder, telling_hub
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ def load_text_tokenizer(
     named = {"bos_token": bos_token, "eos_token": eos_token, "pad_token": pad_token}
     chosen = {name: token for name, token in named.items() if token is not None}
     path = Path(source)
+    if path.suffix != ".json":
+        require_folder("the text tokenizer", source, key)
     with telling_hub("the text tokenizer", source, key):
         if path.suffix == ".json":
             made = TextTokenizer(PreTrainedTokenizerFast(tokenizer_file=str(path), **chosen))
