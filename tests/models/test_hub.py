@@ -143,8 +143,11 @@ def test_a_mistyped_folder_is_told_without_asking_the_hub(name, advice, tmp_path
             load(name)
 
 
-def test_a_repository_s_name_is_no_folder_s(tmp_path, monkeypatch):
+def test_a_repository_s_name_is_no_folder_s_until_its_owner_is_a_folder_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    require_folder("the language model", "owner/name", "source")
-    (tmp_path / "here").mkdir()
-    require_folder("the language model", "here", "source")
+    assert require_folder("the language model", "owner/name", "source") is None
+    (tmp_path / "owner").mkdir()
+    with pytest.raises(ModalignError, match="there is no such folder; mend the path"):
+        require_folder("the language model", "owner/name", "source")
+    (tmp_path / "owner" / "name").mkdir()
+    assert require_folder("the language model", "owner/name", "source") is None
