@@ -69,14 +69,14 @@ def is_here(name: str, files: Sequence[str]) -> bool:
 
 
 def require_folder(what: str, name: str, key: str) -> None:
-    """ModalignError where `name` can only be a folder here, by its shape or by what is beside it, and is not there.
+    """ModalignError where `name` can only be a folder here, by its shape, and is not there.
 
-    Else a mistyped folder would be asked of the hub, for as long as that does not answer.
+    Else a mistyped folder would be asked of the hub, for as long as that does not answer. Of `a/b` nobody knows: a
+    repository's owner may be a folder here, too.
     """
     path = Path(name)
     like_a_path = name.startswith((".", "~", "/")) or name.count("/") > 1
-    beside_others = "/" in name and path.parent.is_dir()
-    if path.exists() or not (like_a_path or (beside_others and local_file(name, "config.json") is None)):
+    if path.exists() or not like_a_path:
         return
     beside = [str(folder) for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
     nearest = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.5)
