@@ -94,7 +94,7 @@ def broken(*_):
     [
         (lambda f: (f / "model.safetensors").unlink(), "no weights in that folder"),
         (lambda f: (f / "tokenizer.json").unlink(), "cannot load the text tokenizer .* .model.language_model.source."),
-        (lambda f: shutil.rmtree(f), "neither a local folder nor a name on the hub"),
+        (lambda f: shutil.rmtree(f), r"\(model.language_model.source\): there is no such folder; mend the path"),
     ],
 )
 def test_what_a_folder_lacks_is_told_before_anything_trains(own, breaks, told):

@@ -78,8 +78,8 @@ def require_folder(what: str, name: str, key: str) -> None:
     like_a_path = name.startswith((".", "~", "/")) or name.count("/") > 1
     if path.exists() or not like_a_path:
         return
-    beside = [str(folder) for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
-    nearest = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.5)
+    beside = [folder.name for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
+    nearest = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)]
     if path.expanduser().exists():
         nearest = [str(path.expanduser())]
     advice = f"did you mean '{nearest[0]}'?" if nearest else "mend the path, or name a repository of the hub"
