@@ -142,6 +142,11 @@ def test_a_mistyped_folder_is_told_without_asking_the_hub(name, advice, tmp_path
             load(name)
 
 
+def test_a_folder_of_nobody_is_told():
+    with pytest.raises(ModalignError, match="no such folder; mend the path"):
+        require_folder("the language model", "~nobody-of-that-name/llama", "source")
+
+
 @pytest.mark.parametrize("name", ["owner/name", "name", "./owner/other"])
 def test_what_may_be_a_repository_s_name_or_is_there_is_no_mistake(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

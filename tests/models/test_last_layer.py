@@ -7,11 +7,12 @@ import copy
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, Gemma3Config
 
 from modalign.models import last_layer
 from modalign.models.blocks import large_blocks, recompute
 from modalign.models.fusion.cross_attention import GatedCrossAttentionFusion
-from modalign.models.language_model import load_language_model
+from modalign.models.language_model import CausalLanguageModel, load_language_model
 from modalign.models.last_layer import MOST, narrowed_modules
 
 COMMON = {
@@ -28,6 +29,7 @@ KINDS = {
     "qwen2_moe": {
         "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8,
     },
+    "olmo": {"clip_qkv": 0.5},  # changes queries in place
     "gpt2": {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0},
 }  # fmt: skip
 # Models whose attention has its maps under other names compute the whole layer.
@@ -174,3 +176,15 @@ def test_a_layer_that_mixes_positions_elsewhere_is_left_whole(make_llm):
     assert narrowed_modules(layer) == [layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp]
     layer.convolution = torch.nn.Conv1d(4, 4, 3)
     assert narrowed_modules(layer) == []
+    del layer.convolution
+    layer.mlp = type("DogeCDMoE", (torch.nn.Module,), {})()
+    assert narrowed_modules(layer) == []
+
+
+def test_the_last_layer_of_a_model_with_a_tower_for_pictures_is_the_text_s():
+    text = COMMON | {"head_dim": 8, "num_hidden_layers": 3}
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+             "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=tower)
+    llm = CausalLanguageModel(AutoModelForCausalLM.from_config(config))
+    assert llm.layers is llm.model.get_decoder().layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,10 +79,12 @@ def require_folder(what: str, name: str, key: str) -> None:
     like_a_path = name.startswith((".", "~", "/")) or name.count("/") > 1
     if path.exists() or not like_a_path:
         return
-    beside = [folder.name for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
-    nearest = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)]
-    if path.expanduser().exists():
-        nearest = [str(path.expanduser())]
+    nearest = []
+    with contextlib.suppress(OSError, RuntimeError):  # a folder that may not be read, a user whom nobody knows
+        beside = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
+        nearest = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)]
+    with contextlib.suppress(OSError, RuntimeError):
+        nearest = [str(home)] if (home := path.expanduser()).exists() else nearest
     advice = f"did you mean '{nearest[0]}'?" if nearest else "mend the path, or name a repository of the hub"
     raise ModalignError(f"cannot load {what} '{name}' ({key}): there is no such folder; {advice}")
 

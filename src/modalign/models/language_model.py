@@ -59,12 +59,13 @@ class CausalLanguageModel(nn.Module):
         """The decoder layers, where a fusion may insert modules."""
         if (layers := self._layers()) is not None:
             return layers
-        count = self.model.config.num_hidden_layers
-        raise ModalignError(f"found no list of {count} decoder layers in {type(self.model).__name__}")
+        raise ModalignError(f"found no list of decoder layers in {type(self.model).__name__}")
 
     def _layers(self) -> nn.ModuleList | None:
-        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
-        return next((found for found in lists if len(found) == self.model.config.num_hidden_layers), None)
+        """The one list as long as the configuration says, in the text's decoder alone: there may be a tower for pictures."""
+        count = getattr(self.model.config.get_text_config(), "num_hidden_layers", None)
+        lists = (module for module in self.model.get_decoder().modules() if isinstance(module, nn.ModuleList))
+        return next((found for found in lists if len(found) == count), None)
 
     def embedding_std(self) -> float:
         """The spread of the embedding rows: the scale at which soft tokens should start."""

@@ -24,6 +24,8 @@ _ATTENTION, _OF_ATTENTION, _OF_LAYER = "self_attn", ("q_proj", "o_proj"), ("mlp"
 # Where a larger share of the positions is wanted, taking them out costs what it saves.
 MOST = 0.8
 _ARGUMENT = "wanted_positions"
+# Feed-forwards that choose experts for a position by what others say, by the names of their classes.
+_MIXING = {"DogeCDMoE"}
 
 
 class LastLayer:
@@ -88,6 +90,6 @@ def narrowed_modules(layer: nn.Module) -> list[nn.Module]:
     attention = getattr(layer, _ATTENTION, None)
     within = [getattr(attention, name, None) for name in _OF_ATTENTION]
     behind = [module for name in _OF_LAYER if isinstance(module := getattr(layer, name, None), nn.Module)]
-    mixes = any(isinstance(module, nn.Conv1d) for module in layer.modules())
+    mixes = any(isinstance(module, nn.Conv1d) or type(module).__name__ in _MIXING for module in layer.modules())
     found = [module for module in within if isinstance(module, nn.Module)]
     return [] if mixes or len(found) < len(within) or not behind else [*found, *behind]

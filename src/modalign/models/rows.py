@@ -27,8 +27,10 @@ def put(rows: Shaped[Tensor, "R *rest"], index: Int[Tensor, "R"], lead: Sequence
 
 
 def _placed(rows: Tensor, index: Tensor, lead: Sequence[int]) -> Tensor:
-    flat = rows.new_zeros(torch.Size(lead).numel(), *rows.shape[1:])
-    return flat.index_copy_(0, index, rows).unflatten(0, lead)
+    """No view of anything, so that a layer may change it in place."""
+    made = rows.new_zeros(*lead, *rows.shape[1:])
+    made.flatten(0, len(lead) - 1).index_copy_(0, index, rows)
+    return made
 
 
 class _Take(torch.autograd.Function):
