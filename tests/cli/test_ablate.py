@@ -13,6 +13,7 @@ from modalign.cli.ablate_jobs import make_missing, plan_jobs
 from modalign.cli.main import main
 from modalign.config.study import commands_of, load_study
 from modalign.runs.folder import RunFolder
+from modalign.runs.manifest import Manifest, write_manifest
 
 STUDY = {
     "title": "Replay or not",
@@ -127,6 +128,27 @@ def test_a_run_that_another_process_writes_is_left_and_looked_at_again(finished,
     assert made == ["balanced", "balanced", "none"]
     assert said == ["1 commands wait for runs that other processes are making"]
     shutil.rmtree(taken.path)
+
+
+def test_a_run_that_has_failed_in_another_process_is_not_tried_again(finished, monkeypatch):
+    folder, words = finished
+    jobs = plan_jobs(commands_of("replay", load_study(folder), ["balanced"], [8], tuple(words[2:])))
+    spec, other = jobs[0].missing()[-1]
+    made = []
+    monkeypatch.setattr(ablate_jobs, "_make", lambda job, _: made.append(job.command.arm))
+    (lock := other.lock()).__enter__()
+
+    def fail(_):
+        write_manifest(other.path, Manifest(spec.name, spec.identity, spec.stage, status="failed", reason="no disk"))
+        lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(ablate_jobs.time, "sleep", fail)
+    (reason,) = make_missing(jobs, lambda _: None)
+    assert reason.endswith(f"{other.name} has failed in another process: no disk")
+    assert made == []
+    assert make_missing(jobs, lambda _: None) == []
+    assert made == ["balanced"]
+    shutil.rmtree(other.path)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,14 @@
 
 import pytest
 
-from modalign.config.compose import chosen_group, compose_settings, modality_names, modality_set, options
+from modalign.config.compose import (
+    chosen_group,
+    compose_settings,
+    modality_names,
+    modality_set,
+    options,
+    with_pluses,
+)
 from modalign.errors import ModalignError
 
 RADAR = """
@@ -92,3 +99,24 @@ def test_a_file_of_a_group_that_says_not_where_it_belongs_is_told_its_first_line
     (tmp_path / "hardware" / "mine.yaml").write_text("name: mine\n")
     with pytest.raises(ModalignError, match=r"must be '# @package plan\.hardware'"):
         compose_settings(["hardware=mine"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("stages.align.frozen=[tokenizers.visual]", lambda s: s.stages["align"].frozen == ("tokenizers.visual",)),
+        ("modalities.image.learning_rate_scale=0.5", lambda s: s.modalities["image"].learning_rate_scale == 0.5),
+        ("+modalities.image.learning_rate_scale=0.5", lambda s: s.modalities["image"].learning_rate_scale == 0.5),
+        ("stages.instruct.chat.stop=END", lambda s: s.stages["instruct"].chat.stop == "END"),
+        ("data.accept_licences=[nsd_fmri]", lambda s: s.data.accept_licences == ("nsd_fmri",)),
+    ],
+)
+def test_a_setting_that_no_yaml_names_is_set_like_any_other(word, read):
+    words = ["model=onellm_7b", word]
+    assert read(compose_settings(words)[0])
+    assert [given.lstrip("+") for given in with_pluses(words)] == [given.lstrip("+") for given in words]
+
+
+def test_a_name_of_nobody_gets_no_plus():
+    words = ["stages.align.stepz=3", "stages.algin.frozen=[llm]", "curriculum.steps.smell=3", "seed=3"]
+    assert with_pluses(words) == words

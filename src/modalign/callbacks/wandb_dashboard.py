@@ -144,6 +144,12 @@ def experiment_of(command: Sequence[str]) -> str | None:
     return named[-1] if named and named[-1] not in ("", "null") else None
 
 
+def group_of(manifest: Manifest) -> str | None:
+    """The group under which a run was logged, or would be."""
+    logger = manifest.config.get("logger") or {}
+    return logger.get("group") or experiment_of(manifest.command)
+
+
 def tags_of(settings: LoggerSettings, manifest: Manifest) -> list[str]:
     """The settings' own tags, then the modalities, the new ones first; as long as W&B takes them."""
     modalities = [*manifest.modalities.get("new", []), *manifest.modalities.get("seen", [])]

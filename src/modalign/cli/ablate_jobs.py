@@ -105,17 +105,22 @@ def plan_jobs(commands: Sequence[Command], config_dir: Path | None = None) -> li
 def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float = WAIT_S) -> list[str]:
     """Make every run that is not finished; returns what failed, one line each.
 
-    A job with a run that another process is writing is left and looked at again when nothing else is left to do.
+    A job with a run that another process is writing is left and looked at again when nothing else is left to do; where
+    the run has failed there, it is not tried once more.
     """
     failed: list[str] = []
     todo = list(jobs)
+    watched: set[Path] = set()
     while todo:
         held = []
         for job in todo:
             missing = job.missing()
             try:
-                if any(folder.is_locked() for _, folder in missing):
+                if taken := [folder for _, folder in missing if folder.is_locked()]:
                     held.append(job)
+                    watched |= {folder.path for folder in taken}
+                elif reason := _failed_elsewhere([folder for _, folder in missing if folder.path in watched]):
+                    failed.append(f"{job.command}: {reason}")
                 elif missing and (reason := _make(job, say)) is not None:
                     failed.append(f"{job.command}: {reason}")
                     warn(f"error: {failed[-1]}")
@@ -126,6 +131,14 @@ def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float 
             time.sleep(wait_s)
         todo = held
     return failed
+
+
+def _failed_elsewhere(watched: Sequence[RunFolder]) -> str | None:
+    """What one of these runs, which another process was seen making, has failed with."""
+    for folder in watched:
+        if (manifest := folder.manifest()) is not None and manifest.status == "failed":
+            return f"{folder.name} has failed in another process: {manifest.reason}"
+    return None
 
 
 def outcomes_of(jobs: Sequence[Job]) -> tuple[dict[str, dict[int, Outcome]], list[str]]:

@@ -21,7 +21,15 @@ from omegaconf.errors import OmegaConfBaseException
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.environment import nothing_collected, prepare_environment
 from modalign.cli.terminal import exit_with, warn
-from modalign.config.compose import check, compose_settings, first_line, modality_set, offer_modalities, options
+from modalign.config.compose import (
+    check,
+    compose_settings,
+    first_line,
+    modality_set,
+    offer_modalities,
+    options,
+    with_pluses,
+)
 from modalign.config.permissions import check_permissions
 from modalign.config.places import conf_folder
 from modalign.config.processes import check_processes, find_launch
@@ -42,11 +50,12 @@ def sweep(parsed: TrainArguments) -> int:
     A job that fails is told, and the others go on; the exit code is then that of the first that failed.
     """
     _check_launcher(parsed.overrides)
-    commands = combinations(parsed.overrides, parsed.config_dir)
+    overrides = with_pluses(parsed.overrides, parsed.config_dir)
+    commands = combinations(overrides, parsed.config_dir)
     _check_commands(commands, parsed)
-    offer_modalities(commands[0] if commands else parsed.overrides, parsed.config_dir)
+    offer_modalities(commands[0] if commands else overrides, parsed.config_dir)
     searchpath = [f"hydra.searchpath=[file://{parsed.config_dir.resolve()}]"] if parsed.config_dir else []
-    sys.argv = [sys.argv[0], "--multirun", *searchpath, *parsed.overrides]
+    sys.argv = [sys.argv[0], "--multirun", *searchpath, *overrides]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us as they are, not as Hydra's own report of them
     failed: list[ModalignError] = []
     here = os.getpid()

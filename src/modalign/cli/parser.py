@@ -65,14 +65,25 @@ def read_settings(options: argparse.Namespace, extra: Sequence[str] = ()) -> tup
     """Settings, checked and plain, of a parser that has `add_settings`."""
     from modalign.config.compose import compose_settings
 
-    overrides = [*extra, *settings_only(getattr(options, "settings", []))]
+    overrides = [*extra, *_overrides(options)]
+    if options.config_dir is not None and not options.config_dir.is_dir():
+        raise ModalignError(f"--config-dir {options.config_dir}: no such folder")
+    return compose_settings(overrides, options.config_dir)
+
+
+def setting_words(options: argparse.Namespace) -> list[str]:
+    """The settings that a parser with `add_settings` was given, as words of `python train.py`."""
+    own_files = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
+    return [*own_files, *_overrides(options)]
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    overrides = settings_only(getattr(options, "settings", []))
     if options.world is not None:
         overrides.append(f"world={options.world}")
     if options.data is not None:
         overrides.append(f"paths.data={quoted(options.data)}")
-    if options.config_dir is not None and not options.config_dir.is_dir():
-        raise ModalignError(f"--config-dir {options.config_dir}: no such folder")
-    return compose_settings(overrides, options.config_dir)
+    return overrides
 
 
 def settings_only(words: Sequence[str]) -> list[str]:

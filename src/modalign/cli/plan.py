@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.cli.environment import nothing_collected, prepare_environment
-from modalign.cli.parser import VerbParser, read_settings, settings_only
+from modalign.cli.parser import VerbParser, read_settings, setting_words, settings_only
 from modalign.cli.terminal import count, print_table, say
 from modalign.config.places import shipped_runs
 from modalign.config.planning import PlanningBook
@@ -49,7 +49,8 @@ def run(arguments: Sequence[str]) -> int:
         from modalign.cli.plan_tables import print_plan
         from modalign.stages.forecast.plan import make_plan
 
-        plan = make_plan(settings, book, open_runs, {key: folder.path for key, folder in folders.items()})
+        places = {key: folder.path for key, folder in folders.items()}
+        plan = make_plan(settings, book, open_runs, places, setting_words(options))
         print_plan(plan)
     if options.json is not None:
         write_json(options.json, plan.to_dict())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modalign.cli.parser import VerbParser
-from modalign.cli.terminal import say
+from modalign.cli.terminal import say, warn
 from modalign.errors import ModalignError
 
 SUMMARY = (
@@ -33,6 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--project", default="modalign", help="modalign")
     parser.add_argument("--to", metavar="FILE", type=Path, help="write JSON there instead of saving it in W&B")
     options = parser.parse(arguments)
+    from modalign.callbacks.wandb_dashboard import group_of
     from modalign.evaluation.report.comparison import run_folders
     from modalign.evaluation.report.source import read_run
     from modalign.evaluation.report.wandb_workspace import build_report, build_workspace
@@ -42,6 +43,13 @@ def run(arguments: Sequence[str]) -> int:
         raise ModalignError("modalign wandb-report: whose project is it? name a W&B user or team with --entity")
     build = build_report if options.report else build_workspace
     runs = [read_run(folder) for folder in run_folders(options.folders)]
+    groups = {group_of(run.manifest) for run in runs}
+    if options.experiment not in groups:
+        named = ", ".join(sorted(filter(None, groups))) or "none"
+        warn(
+            f"note: none of these runs was logged under the group '{options.experiment}' (the groups that they name: "
+            f"{named}), so its panels may stay empty: name the group that they have in W&B"
+        )
     built = build(runs, entity or "entity", options.project, options.experiment)
     try:
         if options.to is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -45,11 +45,31 @@ def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> 
     try:
         return _composed(arguments, config_dir)
     except (HydraException, OmegaConfBaseException) as error:
+        if (complete := with_pluses(arguments, config_dir)) != list(arguments):
+            return compose_config(complete, config_dir)
         raise _translated(error, arguments, config_dir) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{mark.name} line {mark.line + 1}" if mark else "a file of the configuration"
         raise ModalignError(f"{where} is not valid YAML: {error.problem or error.context}") from None
+
+
+def with_pluses(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
+    """The arguments, with Hydra's two pluses before settings that stand at a default which no YAML names."""
+    try:
+        keys = {a: OverridesParser.create().parse_override(a).key_or_group for a in arguments if a[:1] not in "+~"}
+    except HydraException:
+        return list(arguments)
+    known = set(setting_names(arguments, config_dir))
+    return [f"++{a}" if a in keys and keys[a] not in known and _declared(keys[a], known) else a for a in arguments]
+
+
+def _declared(key: str, known: Collection[str]) -> bool:
+    """Whether a YAML names it, or it is a field of the schema in a place that is declared."""
+    room, _, leaf = key.rpartition(".")
+    return key in known or (
+        bool(room) and leaf in getattr(_kind_at(room), "model_fields", {}) and _declared(room, known)
+    )
 
 
 def _composed(arguments: Sequence[str], config_dir: Path | None) -> DictConfig:
@@ -143,15 +163,13 @@ def _unknown_key(key: str, arguments: Sequence[str], config_dir: Path | None) ->
     known = setting_names(arguments, config_dir)
     if key in known:  # the setting is there: what is not is a name inside the mapping that it was given
         key = _inside(key, arguments, known)
+    while "." in (room := key.rpartition(".")[0]) and not _declared(room, known):
+        key = room
     leaf = key.rsplit(".", 1)[-1]
-    room = key.rpartition(".")[0]
     inside = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == room]
     if _takes_new_names(room) and not difflib.get_close_matches(leaf, inside, n=1):
         return ModalignError(f"'{leaf}' is not in {room} yet: a new name is added with a plus, +{key}=…")
-    fields = getattr(_kind_at(room), "model_fields", {})
-    if leaf in fields:
-        return ModalignError(f"'{key}' stands at its default, which no YAML names: change it with a plus, +{key}=…")
-    inside = inside or list(fields)
+    inside = inside or list(getattr(_kind_at(room), "model_fields", {}))
     if inside:
         return unknown_name("setting", leaf, inside, room or "the configuration")
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]

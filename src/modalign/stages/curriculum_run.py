@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from modalign.config.command import command_for
 from modalign.config.places import shipped_runs
 from modalign.config.processes import SINGLE, check_processes, engine_of
 from modalign.config.recipes import RecipeBook
@@ -56,7 +57,7 @@ def _run_phases(
 ) -> None:
     console = Console(highlight=False, quiet=not ranks.first)
     runs = Path(settings.paths.runs)
-    folders, unmade = ranks.of_first(lambda: _whereabouts(specs, settings, runs))
+    folders, unmade = ranks.of_first(lambda: _whereabouts(specs, settings, runs, command))
     missing = [spec for spec in specs if spec.identity in unmade]
     if ranks.first and (told := could_be_shipped(settings, missing)) is not None:
         log.info(told)
@@ -124,7 +125,7 @@ def _gate(
 
 
 def _whereabouts(
-    specs: Sequence[RunSpec], settings: Settings, runs: Path
+    specs: Sequence[RunSpec], settings: Settings, runs: Path, command: Sequence[str]
 ) -> tuple[dict[str, RunFolder], frozenset[str]]:
     """Each run's folder by identity, and the identities of those that are not finished."""
     folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
@@ -133,19 +134,17 @@ def _whereabouts(
         for spec in specs
         if (settings.fresh and spec.requested) or not finished_run(folders[spec.identity].path, spec.identity)
     ]
-    _refuse_unmade(settings, missing)
+    _refuse_unmade(settings, missing, command)
     check_writable(runs)
     return folders, frozenset(spec.identity for spec in missing)
 
 
-def _refuse_unmade(settings: Settings, missing: Sequence[RunSpec]) -> None:
+def _refuse_unmade(settings: Settings, missing: Sequence[RunSpec], command: Sequence[str]) -> None:
     unasked = [spec for spec in missing if not spec.requested]
     if unasked and not settings.model.make_missing:
-        first = unasked[0]
-        modality = f" modality={','.join(first.new)}" if first.new else ""
         raise ModalignError(
-            f"phase {first.name} is missing, on which {missing[-1].name} stands: "
-            f"run `python train.py model={settings.model.name} stage={first.stage}{modality}` first"
+            f"phase {unasked[0].name} is missing, on which {missing[-1].name} stands: "
+            f"run `{command_for(unasked[0], command[1:])}` first"
         )
 
 

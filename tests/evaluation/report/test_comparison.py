@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from modalign.cli.main import run_verb
 from modalign.errors import ModalignError
 from modalign.evaluation.report.comparison import labels_of, run_folders, write_comparison
 from modalign.evaluation.report.source import read_run
+from modalign.runs.manifest import read_manifest, write_manifest
 from modalign.runs.record import CurriculumRecord, write_record
 
 
@@ -140,6 +142,20 @@ def test_the_verb_writes_where_it_is_told(three, tmp_path, capsys):
     assert run_verb("page", [*map(str, three), "--to", str(tmp_path / "a.html")]) == 0
     assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
     assert capsys.readouterr().out.strip().endswith("a.html")
+
+
+def test_a_group_that_no_run_was_logged_under_is_told(three, tmp_path, capsys):
+    pytest.importorskip("wandb_workspaces")
+    logged = shutil.copytree(three[0], tmp_path / "logged")
+    manifest = read_manifest(logged)
+    manifest.config["logger"] = {"name": "wandb", "group": "replay"}
+    write_manifest(logged, manifest)
+    words = [str(three[1]), str(logged), "--entity", "me", "--to", str(tmp_path / "workspace.json")]
+    assert run_verb("wandb-report", ["replay", *words]) == 0
+    assert "group" not in capsys.readouterr().err
+    assert run_verb("wandb-report", ["replai", *words]) == 0
+    told = capsys.readouterr().err
+    assert "none of these runs was logged under the group 'replai' (the groups that they name: replay)" in told
 
 
 def test_the_workspace_of_an_experiment_is_built_without_a_network(three, tmp_path):

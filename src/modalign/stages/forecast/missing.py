@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from modalign.config.command import command_for
 from modalign.config.planning import PlanningBook
 from modalign.config.schema import Settings
 from modalign.config.specs import RunSpec
@@ -21,22 +22,24 @@ WEIGHTS = (
 )  # fmt: skip
 
 
-def missing(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> list[str]:
-    """One line for each thing that the runs to be made (`specs`) need and that is not here."""
+def missing(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], words: Sequence[str]) -> list[str]:
+    """One line for each thing that the runs to be made (`specs`) need and that is not here.
+
+    `words` are the settings as they were given.
+    """
     return [
-        *_phases(settings, book, specs),
+        *_phases(settings, book, specs, words),
         *_licences(settings, book, specs),
         *_recipes(settings, book, specs),
         *_files(settings, specs),
     ]
 
 
-def _phases(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> Iterator[str]:
+def _phases(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], words: Sequence[str]) -> Iterator[str]:
     """Earlier phases of a model whose phases are not begun unasked."""
     for spec in specs:
         if not spec.requested and not settings.model.make_missing:
-            modality = f" modality={','.join(spec.new)}" if spec.new else ""
-            yield f"phase {book.name(spec)}: `python train.py model={settings.model.name} stage={spec.stage}{modality}`"
+            yield f"phase {book.name(spec)}: `{command_for(spec, words)}`"
 
 
 def _recipes(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec]) -> Iterator[str]:

@@ -52,8 +52,13 @@ class Plan:
         }
 
 
-def make_plan(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], runs: Mapping[str, Path]) -> Plan:
-    """Foresee the runs `specs`; `runs` holds the folder of every run by identity, also of those that are finished."""
+def make_plan(
+    settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], runs: Mapping[str, Path], words: Sequence[str]
+) -> Plan:
+    """Foresee the runs `specs`; `runs` holds the folder of every run by identity, also of those that are finished.
+
+    `words` are the settings as they were given: what is missing is named with commands of the same ones.
+    """
     engine = engine_of(settings.trainer)
     for spec in specs:
         size, setting = slice_of(settings, spec)
@@ -66,7 +71,7 @@ def make_plan(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], 
     phases = [forecaster(spec) for spec in specs]
     return Plan(
         settings.plan.hardware, settings.trainer.precision, engine, settings.plan.assume, phases,
-        missing(settings, book, specs),
+        missing(settings, book, specs, words),
     )  # fmt: skip
 
 
