@@ -167,32 +167,18 @@ def _decode(
     settings: Settings, files: Sequence[tuple[str, str, Any]], variants: dict[str, str]
 ) -> tuple[MediaSpan, ...]:
     """The files as the model's input, before it is loaded, so that a bad one is told at once."""
-    from modalign.data.dataset import check_length, decoded_span
+    from modalign.stages.asking import MediaFile, decode
     from modalign.stages.sources import SourceBook
 
-    sources = SourceBook(settings, RecipeBook(settings))
-    spans = []
-    for modality, name, content in files:
-        try:
-            decoder = sources.decoder(modality)
-            value = decoder(content, None)
-            check_length(sources.sizes(modality), value, variants.get(modality))
-        except ValueError as error:
-            raise ModalignError(f"--{modality} {name}: the file does not decode as {modality}: {error}") from None
-        spans.append(decoded_span(modality, decoder, value, variants.get(modality)))
-    return tuple(spans)
+    named = [MediaFile(m, content, variants.get(m), told=f"--{m} {name}") for m, name, content in files]
+    return decode(named, SourceBook(settings, RecipeBook(settings)))
 
 
 def _answer(folder: Path, settings: Settings, media: tuple[MediaSpan, ...], question: str | None) -> str:
-    from modalign.evaluation.items import Item
+    from modalign.stages.asking import open_run
     from modalign.stages.engine import set_threads
-    from modalign.stages.load_run import load_run
-    from modalign.stages.measure import Measure
     from modalign.stages.notices import quiet_libraries
-    from modalign.stages.sources import SourceBook
 
     quiet_libraries()
     set_threads(settings.trainer.threads, 0)
-    loaded = load_run(folder, settings)
-    generate = Measure(SourceBook(settings, RecipeBook(settings))).generator(loaded.spec.stage, loaded.model)
-    return generate([(Item("asked", media, (), {}, (), {}), question)])[0]
+    return open_run(folder, settings).say([(media, question)])[0]

@@ -32,6 +32,11 @@ def train_help() -> str:
         "data": options("data"),
         "experiments": options("experiment"),
         "loggers": options("logger"),
+        "trainers": options("trainer"),
+        "hardware": options("hardware"),
+        "debug": options("debug"),
+        "language models": options("model/language_model"),
+        "encoders": options("model/encoder"),
         "recipes": recipes,
     }
     width = max(len(name) for name in lists)

@@ -62,7 +62,7 @@ class CausalLanguageModel(nn.Module):
         raise ModalignError(f"found no list of decoder layers in {type(self.model).__name__}")
 
     def _layers(self) -> nn.ModuleList | None:
-        """The one list as long as the configuration says, in the text's decoder alone: there may be a tower for pictures."""
+        """The list as long as the configuration says, in the text's decoder: pictures may have a tower of their own."""
         count = getattr(self.model.config.get_text_config(), "num_hidden_layers", None)
         lists = (module for module in self.model.get_decoder().modules() if isinstance(module, nn.ModuleList))
         return next((found for found in lists if len(found) == count), None)
