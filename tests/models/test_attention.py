@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from modalign.models import attention
+from modalign.models import attention, written_out
 from modalign.models.attention import FEW_TOKENS, FUSED, PLAIN, attend, kernel_of
 from modalign.models.blocks import recompute, repeated_blocks
 from modalign.models.encoders.open_clip_tower import OpenClipTower
@@ -59,6 +59,19 @@ def test_every_kernel_has_the_definition_s_values_and_gradients(kernel, dtype, m
         torch.testing.assert_close(ours.double(), theirs, **close)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("at_a_time", "kept"), [(1 << 19, 128), (100, 128), (100, 2), (21, 2), (1, 0)])
+def test_heads_computed_some_at_a_time_have_the_gradients_of_the_definition(at_a_time, kept, masked, monkeypatch):
+    monkeypatch.setattr(written_out, "AT_A_TIME", at_a_time)
+    monkeypatch.setattr(written_out, "KEPT_TOKENS", kept)
+    inputs, mask = example(torch.float64, queries=3, tokens=7, masked=masked)
+    assert torch.autograd.gradcheck(lambda *x: written_out.written_out(*x, mask), inputs)
+    read = written_out.written_out(*inputs, mask)
+    torch.testing.assert_close(read, definition(inputs, mask)[0])
+    with torch.no_grad():
+        assert torch.equal(written_out.written_out(*inputs, mask), read)
+
+
 @pytest.mark.parametrize("kernel", [FUSED, PLAIN])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_in_half_precision_it_is_no_further_from_the_definition_than_torch_s_kernel(kernel, scale, monkeypatch):
@@ -93,7 +106,7 @@ def test_a_tower_takes_the_plain_kernel_for_few_tokens_with_the_same_features_an
     with profile() as seen:
         plain = through(tower)
     assert not any("flash" in event.key for event in seen.key_averages())
-    monkeypatch.setattr(attention, "FEW_TOKENS", 0)
+    monkeypatch.setattr(attention, "FEW_FOR_TORCH", 0)
     with profile() as seen:
         fused = through(copy.deepcopy(tower))
     assert any("flash" in event.key for event in seen.key_averages())

@@ -17,16 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modalign.models.written_out import written_out
+
 # Torch's fused kernel, or the products written out.
 FUSED, PLAIN = "fused", "plain"
 HALF = (torch.bfloat16, torch.float16)
-# On a CPU: up to so many tokens the fused kernel's blocks cost more than the scores that they save.
-FEW_TOKENS = 64
+# On a CPU: up to so many tokens the fused kernel's many small products cost more than the scores that they save.
+FEW_TOKENS = 256
+# The same for torch's own plain attention, which computes all heads at once and keeps every step.
+FEW_FOR_TORCH = 64
 
 
-def kernel_of(device: str, tokens: int) -> str:
+def kernel_of(device: str, tokens: int, few: int = FEW_TOKENS) -> str:
     """The kernel on a kind of device for so many tokens that are read."""
-    return PLAIN if device == "cpu" and tokens <= FEW_TOKENS else FUSED
+    return PLAIN if device == "cpu" and tokens <= few else FUSED
 
 
 def choose_kernels(model: nn.Module) -> None:
@@ -51,7 +55,7 @@ class _Choosing:
         self.forward = forward
 
     def __call__(self, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
-        plain = kernel_of(query.device.type, key.shape[1]) == PLAIN
+        plain = kernel_of(query.device.type, key.shape[1], FEW_FOR_TORCH) == PLAIN
         if not plain or query.dtype in HALF or not torch.is_grad_enabled():
             return self.forward(query, key, *args, **kwargs)
         with sdpa_kernel(SDPBackend.MATH):
@@ -72,14 +76,6 @@ def attend(
     if kind == "cpu" and dtype in HALF:  # torch's kernel is slow backwards in it, and float32 loses nothing
         query, key, value = query.float(), key.float(), value.float()
     with torch.autocast(kind, enabled=False):
-        if kernel_of(kind, key.shape[2]) == PLAIN:
-            return _written_out(query, key, value, mask).to(dtype)
+        if kernel_of(kind, key.shape[2]) == PLAIN and not torch.compiler.is_compiling():
+            return written_out(query, key, value, mask).to(dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).to(dtype)
-
-
-def _written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The definition."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1) @ value
