@@ -7,14 +7,15 @@ import torch
 from modalign.models.kernels import kernels, large_maps
 from modalign.models.language_model import load_language_model
 from modalign.models.linear import MKL, ONEDNN, using
+from modalign.models.packed_attention import SHORT
 
 
 def test_every_part_that_attends_is_named_with_its_kernel(make_model):
     model = make_model(["image"])
     told = kernels(model, "cpu", torch.float32)
-    chosen = "plain up to 64 tokens, fused beyond"
+    few, chosen = (f"plain up to {tokens} tokens, fused beyond" for tokens in (64, 256))
     experts = {f"projectors.upm.experts.{k}": chosen for k in range(3)}
-    assert told == {"encoders.clip": f"{chosen}; where nothing before it trains, torch's own", "llm": "sdpa", **experts}
+    assert told == {"encoders.clip": f"{few}; where nothing before it trains, torch's own", "llm": "sdpa", **experts}
     half = kernels(model, "cpu", torch.bfloat16)
     assert half["projectors.upm.experts.0"] == f"{chosen}, in float32"
     assert kernels(model, "cuda", torch.bfloat16)["projectors.upm.experts.0"] == "fused"
@@ -24,7 +25,7 @@ def test_a_packed_language_model_names_the_kernel_of_its_samples(make_model):
     config = {"model_type": "llama", "vocab_size": 14, "hidden_size": 24, "num_attention_heads": 4}
     packed = load_language_model({**config, "num_hidden_layers": 1, "intermediate_size": 32}, attention="packed")
     model = make_model(["image"], language_model=packed)
-    assert kernels(model, "cpu", torch.float32)["llm"] == "packed, fused, each sample"
+    assert kernels(model, "cpu", torch.float32)["llm"] == f"packed, {SHORT}"
 
 
 def test_the_library_of_linear_maps_is_told_where_one_is_chosen(make_model):

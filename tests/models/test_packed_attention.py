@@ -14,6 +14,7 @@ from modalign.models.blocks import large_blocks, recompute
 from modalign.models.fusion.cross_attention import GatedCrossAttentionFusion
 from modalign.models.language_model import load_language_model
 from modalign.models.loss import supervised_loss
+from modalign.models.packed_written_out import each_written_out
 from modalign.models.packing import packing_of
 
 COMMON = {
@@ -159,18 +160,40 @@ def test_adapters_train_as_they_do_on_padded_rows(make_model, make_media, make_b
     assert_same(found, wanted)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "mistral"])
-def test_products_written_out_are_what_the_fused_kernel_computes(kind, make_model, make_media, make_batch, monkeypatch):
+@pytest.mark.parametrize("kernel", [packed_attention.PLAIN, packed_attention.SHORT])
+@pytest.mark.parametrize("kind", ["qwen3", "mistral", "llama"])
+def test_products_written_out_are_what_the_fused_kernel_computes(
+    kind, kernel, make_model, make_media, make_batch, monkeypatch
+):
     batch = make_batch(SAMPLES, make_media("image", count=3))
     _, packed = both(make_model, kind)
+    monkeypatch.setattr(packed_attention, "kernel_of", lambda *_: packed_attention.FUSED)
     _, wanted = gradients(packed, batch)
-    monkeypatch.setattr(packed_attention, "kernel_of", lambda *_: packed_attention.PLAIN)
+    monkeypatch.setattr(packed_attention, "kernel_of", lambda *_: kernel)
     assert_same(gradients(packed, batch)[1], wanted)
+
+
+def test_short_samples_are_attended_in_one_operation_and_a_long_one_by_the_fused_kernel(monkeypatch):
+    lengths, heads = (3, 1, 5), 2
+    inputs = [torch.randn(1, heads, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(lambda *x: each_written_out(*x, lengths, 0.5), inputs)
+    called = []
+    monkeypatch.setattr(packed_attention, "each_written_out", lambda *x: called.append(1) or each_written_out(*x))
+    module = torch.nn.Module()
+    single = [x.detach().float() for x in inputs]
+    read = []
+    for most in (5, 4):
+        monkeypatch.setattr(packed_attention, "MOST_TOKENS", most)
+        packing = packing_of(lengths, 5, torch.device("cpu"))
+        read.append(packed_attention.packed_attention(module, *single, None, packing=packing, sliding_window=None)[0])
+    assert len(called) == 1
+    torch.testing.assert_close(read[0], read[1])
 
 
 def test_a_kernel_is_chosen_by_device_and_precision():
     cpu = torch.device("cpu")
-    assert packed_attention.kernel_of(cpu, torch.float32, 64) == packed_attention.FUSED
+    assert packed_attention.kernel_of(cpu, torch.float32, 64) == packed_attention.SHORT
+    assert packed_attention.kernel_of(cpu, torch.float32, 128) == packed_attention.FUSED
     assert packed_attention.kernel_of(cpu, torch.bfloat16, 64) == packed_attention.PLAIN
     assert packed_attention.kernel_of(torch.device("cuda"), torch.float32, 64) == packed_attention.FUSED
     assert packed_attention.kernel_of(torch.device("cuda"), torch.bfloat16, 36) == packed_attention.FUSED

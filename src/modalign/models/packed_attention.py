@@ -23,14 +23,16 @@ from transformers.masking_utils import sdpa_mask
 
 from modalign.errors import ModalignError
 from modalign.models.attention import HALF
+from modalign.models.packed_written_out import MOST_TOKENS, WIDEST, each_written_out
 from modalign.models.packing import Packing
 
 PACKED = "packed"
 # A mask of four axes is taken as made, and none is looked for in the positions; packed attention needs none.
 NO_MASK = (1, 1, 1, 1)
 # The kernels of a packed row: torch's for sequences of many lengths, or on each sample its fused one, or the products
-# written out.
+# written out; of short samples those of all in one operation.
 VARLEN, FUSED, PLAIN = "varlen", "fused, each sample", "plain, each sample"
+SHORT = f"plain up to {MOST_TOKENS} tokens, all samples together; fused beyond, each sample"
 # What a layer of these kinds may read is known from its sample's length alone.
 _READS = {"full_attention", "sliding_attention"}
 # What some models ask of their attention besides, and torch's fused kernel cannot do.
@@ -60,6 +62,12 @@ def packed_attention(
     window = _window(module, settings)
     dtype = _computed_in(query)
     kind = FUSED if dropout else kernel_of(query.device, dtype, query.shape[-1], window is not None)
+    longest = max(packing.lengths)
+    if kind == SHORT and longest <= MOST_TOKENS and (window is None or window >= longest):
+        groups = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value))
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return each_written_out(query.to(dtype), key.to(dtype), value.to(dtype), packing.lengths, scale), None
     if kind == VARLEN:
         return _varlen(query.to(dtype), key.to(dtype), value.to(dtype), scaling, window, packing), None
     read = []
@@ -72,8 +80,11 @@ def packed_attention(
 def kernel_of(device: torch.device, dtype: torch.dtype, width: int, slides: bool = False) -> str:
     """Which kernel reads a packed row, by what it is given and no timing: the same whenever a run goes on.
 
-    On a CPU torch's fused kernel is the faster in float32, and slower than plain products in half precision (backward).
+    On a CPU torch's fused kernel is the faster for long samples in float32; for short ones, and in half precision
+    (backward), plain products are.
     """
+    if device.type == "cpu" and dtype == torch.float32 and width <= WIDEST and not torch.compiler.is_compiling():
+        return SHORT
     if device.type != "cuda":
         return PLAIN if dtype in HALF else FUSED
     able = dtype in HALF and width % 8 == 0 and width <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from modalign.data.collate import Collator
 from modalign.data.dataset import check_length, decoded_span
 from modalign.errors import ModalignError, unknown_name
 from modalign.evaluation.items import Item
+from modalign.models.text_tokenizer import TextTokenizer
 from modalign.stages.load_run import LoadedRun, load_run
 from modalign.stages.measure import Measure
 from modalign.stages.sources import SourceBook
@@ -96,7 +98,7 @@ class AskableRun:
         if len({file.modality for file in files}) != 1:
             raise ModalignError("soft tokens are made of files of one modality: name at least one, and of no other")
         model, modality = self.loaded.model, files[0].modality
-        tokenizer = model.text_tokenizer
+        tokenizer = cast(TextTokenizer, model.text_tokenizer)  # a run that can be loaded has one
         collate = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, require_targets=False)
         samples = [Sample(str(n), "", self.decoded([file])) for n, file in enumerate(files)]
         batch = collate(samples).to(next(model.parameters()).device)
