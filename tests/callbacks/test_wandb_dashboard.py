@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from modalign.callbacks.wandb_dashboard import WandbDashboard, experiment_of, open_dashboard
+from modalign.callbacks.wandb_dashboard import WandbDashboard, open_dashboard
 from modalign.callbacks.wandb_history import last_logged_step
 from modalign.config.schema import LoggerSettings
 from modalign.errors import ModalignError
 from modalign.runs.folder import RunFolder
+from modalign.runs.grouping import experiment_of
 from modalign.runs.manifest import write_manifest
 from modalign.runs.metrics import MetricLog
 

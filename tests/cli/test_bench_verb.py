@@ -29,7 +29,7 @@ def test_rows_are_measured_with_settings_of_the_models_changed(modalign, tmp_pat
     assert "size tiny model.language_model.attention=packed" in told.out
     kept = json.loads((tmp_path / "bench.json").read_text())
     assert kept["changes"] == ["model.language_model.attention=packed"]
-    assert "none of them padding; attention fused, each sample; loss " in kept["rows"]["packing"]["agreement"]
+    assert "none of them padding; attention plain up to 128 tokens" in kept["rows"]["packing"]["agreement"]
 
 
 def test_bench_names_what_it_does_not_know(modalign):

@@ -18,6 +18,7 @@ from modalign.config.schema import LoggerSettings
 from modalign.errors import ModalignError
 from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
+from modalign.runs.grouping import experiment_of
 from modalign.runs.manifest import Manifest
 from modalign.runs.metrics import Metric
 from modalign.runs.redaction import redacted, redacted_words
@@ -136,18 +137,6 @@ def _staged_in(folder: Path) -> Iterator[None]:
     finally:
         if given is None:
             del os.environ[name]
-
-
-def experiment_of(command: Sequence[str]) -> str | None:
-    """The experiment that a command names: what its runs are grouped by."""
-    named = [word.partition("=")[2] for word in command if word.partition("=")[0].lstrip("+") == "experiment"]
-    return named[-1] if named and named[-1] not in ("", "null") else None
-
-
-def group_of(manifest: Manifest) -> str | None:
-    """The group under which a run was logged, or would be."""
-    logger = manifest.config.get("logger") or {}
-    return logger.get("group") or experiment_of(manifest.command)
 
 
 def tags_of(settings: LoggerSettings, manifest: Manifest) -> list[str]:

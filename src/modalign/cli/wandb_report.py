@@ -33,10 +33,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--project", default="modalign", help="modalign")
     parser.add_argument("--to", metavar="FILE", type=Path, help="write JSON there instead of saving it in W&B")
     options = parser.parse(arguments)
-    from modalign.callbacks.wandb_dashboard import group_of
     from modalign.evaluation.report.comparison import run_folders
     from modalign.evaluation.report.source import read_run
     from modalign.evaluation.report.wandb_workspace import build_report, build_workspace
+    from modalign.runs.grouping import group_of
 
     entity = options.entity or os.environ.get("WANDB_ENTITY", "")
     if not entity and options.to is None:
