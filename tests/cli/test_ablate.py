@@ -144,7 +144,7 @@ def test_a_run_that_has_failed_in_another_process_is_not_tried_again(finished, m
 
     monkeypatch.setattr(ablate_jobs.time, "sleep", fail)
     (reason,) = make_missing(jobs, lambda _: None)
-    assert reason.endswith(f"{other.name} has failed in another process: no disk")
+    assert reason.endswith(f"{other.name} has failed already: no disk")
     assert made == []
     assert make_missing(jobs, lambda _: None) == []
     assert made == ["balanced"]

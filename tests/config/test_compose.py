@@ -117,6 +117,19 @@ def test_a_setting_that_no_yaml_names_is_set_like_any_other(word, read):
     assert [given.lstrip("+") for given in with_pluses(words)] == [given.lstrip("+") for given in words]
 
 
+def test_of_a_sweep_one_command_tells_what_has_a_name():
+    words = ["model=embedded,onellm_7b", "stages.align.frozen=[llm],[]", "seed=1,2"]
+    one = ["model=embedded", "stages.align.max_text_tokens=3", "seed=1"]
+    assert with_pluses(words, like=one)[::2] == words[::2]
+    assert with_pluses(words) == words
+    assert with_pluses(["stages.align.max_text_tokens=3,4"], like=one) == ["++stages.align.max_text_tokens=3,4"]
+
+
+def test_a_setting_that_no_yaml_names_inside_a_mapping_is_named_with_its_own_name():
+    with pytest.raises(ModalignError, match=r"set it by its own name, stages\.align\.max_text_tokens="):
+        compose_settings(["stages.align={max_text_tokens: 64}"])
+
+
 def test_a_name_of_nobody_gets_no_plus():
     words = ["stages.align.stepz=3", "stages.algin.frozen=[llm]", "curriculum.steps.smell=3", "seed=3"]
     assert with_pluses(words) == words

@@ -19,6 +19,8 @@ def test_every_part_that_attends_is_named_with_its_kernel(make_model):
     half = kernels(model, "cpu", torch.bfloat16)
     assert half["projectors.upm.experts.0"] == f"{chosen}, in float32"
     assert kernels(model, "cuda", torch.bfloat16)["projectors.upm.experts.0"] == "fused"
+    compiled = kernels(model, "cpu", torch.float32, compiles=True)["projectors.upm.experts.0"]
+    assert compiled == f"{chosen}; fused in compiled blocks"
 
 
 def test_a_packed_language_model_names_the_kernel_of_its_samples(make_model):

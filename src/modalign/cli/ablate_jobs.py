@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,8 @@ def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float 
             try:
                 if taken := [folder for _, folder in missing if folder.is_locked()]:
                     held.append(job)
-                    watched |= {folder.path for folder in taken}
-                elif reason := _failed_elsewhere([folder for _, folder in missing if folder.path in watched]):
-                    failed.append(f"{job.command}: {reason}")
-                elif missing and (reason := _make(job, say)) is not None:
+                    watched |= {folder.path for folder in taken if folder.status() != "failed"}  # of an earlier try
+                elif missing and (reason := _failed_elsewhere(missing, watched) or _make(job, say)) is not None:
                     failed.append(f"{job.command}: {reason}")
                     warn(f"error: {failed[-1]}")
             except FolderTaken:
@@ -133,11 +131,11 @@ def make_missing(jobs: Sequence[Job], say: Callable[[str], None], wait_s: float 
     return failed
 
 
-def _failed_elsewhere(watched: Sequence[RunFolder]) -> str | None:
-    """What one of these runs, which another process was seen making, has failed with."""
-    for folder in watched:
+def _failed_elsewhere(missing: Sequence[tuple[RunSpec, RunFolder]], watched: Collection[Path]) -> str | None:
+    """What one of the missing runs that another process was seen making (`watched`) has failed with."""
+    for folder in (folder for _, folder in missing if folder.path in watched):
         if (manifest := folder.manifest()) is not None and manifest.status == "failed":
-            return f"{folder.name} has failed in another process: {manifest.reason}"
+            return f"{folder.name} has failed already: {manifest.reason}"
     return None
 
 

@@ -50,9 +50,9 @@ def sweep(parsed: TrainArguments) -> int:
     A job that fails is told, and the others go on; the exit code is then that of the first that failed.
     """
     _check_launcher(parsed.overrides)
-    overrides = with_pluses(parsed.overrides, parsed.config_dir)
-    commands = combinations(overrides, parsed.config_dir)
+    commands = combinations(parsed.overrides, parsed.config_dir)
     _check_commands(commands, parsed)
+    overrides = with_pluses(parsed.overrides, parsed.config_dir, commands[0] if commands else None)
     offer_modalities(commands[0] if commands else overrides, parsed.config_dir)
     searchpath = [f"hydra.searchpath=[file://{parsed.config_dir.resolve()}]"] if parsed.config_dir else []
     sys.argv = [sys.argv[0], "--multirun", *searchpath, *overrides]

@@ -54,13 +54,18 @@ def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> 
         raise ModalignError(f"{where} is not valid YAML: {error.problem or error.context}") from None
 
 
-def with_pluses(arguments: Sequence[str], config_dir: Path | None = None) -> list[str]:
-    """The arguments, with Hydra's two pluses before settings that stand at a default which no YAML names."""
+def with_pluses(
+    arguments: Sequence[str], config_dir: Path | None = None, like: Sequence[str] | None = None
+) -> list[str]:
+    """The arguments, with Hydra's two pluses before settings that stand at a default which no YAML names.
+
+    What YAMLs name is what they name for `like`: of a sweep, one of its commands.
+    """
     try:
         keys = {a: OverridesParser.create().parse_override(a).key_or_group for a in arguments if a[:1] not in "+~"}
     except HydraException:
         return list(arguments)
-    known = set(setting_names(arguments, config_dir))
+    known = set(setting_names(arguments if like is None else like, config_dir))
     return [f"++{a}" if a in keys and keys[a] not in known and _declared(keys[a], known) else a for a in arguments]
 
 
@@ -169,7 +174,10 @@ def _unknown_key(key: str, arguments: Sequence[str], config_dir: Path | None) ->
     inside = [name.rsplit(".", 1)[-1] for name in known if name.rpartition(".")[0] == room]
     if _takes_new_names(room) and not difflib.get_close_matches(leaf, inside, n=1):
         return ModalignError(f"'{leaf}' is not in {room} yet: a new name is added with a plus, +{key}=…")
-    inside = inside or list(getattr(_kind_at(room), "model_fields", {}))
+    fields = getattr(_kind_at(room), "model_fields", {})
+    if leaf in fields:  # inside a mapping that was given whole
+        return ModalignError(f"'{key}' stands at its default, which no YAML names: set it by its own name, {key}=…")
+    inside = list(dict.fromkeys([*inside, *fields]))
     if inside:
         return unknown_name("setting", leaf, inside, room or "the configuration")
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
@@ -207,7 +215,7 @@ def setting_names(arguments: Sequence[str], config_dir: Path | None = None) -> l
     groups = [a for a in arguments if any((root / a.partition("=")[0]).is_dir() for root in _roots(config_dir))]
     try:
         config = _composed(groups, config_dir)
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ModalignError):
         return []
     return list(_dotted(OmegaConf.to_container(config, resolve=False)))
 

@@ -19,13 +19,17 @@ def large_maps(model: nn.Module, device: str, dtype: torch.dtype) -> str | None:
     return library() if chosen else None
 
 
-def kernels(model: nn.Module, device: str, dtype: torch.dtype) -> dict[str, str]:
-    """What a part whose attention is chosen here takes, and the language model; products are in `dtype`."""
+def kernels(model: nn.Module, device: str, dtype: torch.dtype, compiles: bool = False) -> dict[str, str]:
+    """What a part whose attention is chosen here takes, and the language model; products are in `dtype`.
+
+    Within blocks that are compiled (`compiles`) it is the fused kernel.
+    """
     found = {}
     chosen, of_torch = (_chosen(device, few) for few in (FEW_TOKENS, FEW_FOR_TORCH))
+    compiled = f"; {FUSED} in compiled blocks" if compiles and device == "cpu" else ""
     for name, module in model.named_modules():
         if isinstance(module, Attention):
-            found[part_of(name)] = f"{chosen}, in float32" if device == "cpu" and dtype in HALF else chosen
+            found[part_of(name)] = (f"{chosen}, in float32" if device == "cpu" and dtype in HALF else chosen) + compiled
         elif chooses(module):
             half = module.out_proj.weight.dtype in HALF
             found[part_of(name)] = f"{FUSED if half else of_torch}; where nothing before it trains, torch's own"
@@ -34,7 +38,7 @@ def kernels(model: nn.Module, device: str, dtype: torch.dtype) -> dict[str, str]
         found["llm"] = config._attn_implementation
         if found["llm"] == PACKED:
             width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-            found["llm"] += f", {packed_kernel_of(torch.device(device), dtype, width)}"
+            found["llm"] += f", {packed_kernel_of(torch.device(device), dtype, width)}{compiled}"
     return found
 
 

@@ -57,7 +57,7 @@ class _WrittenOut(torch.autograd.Function):
         query, key, value, banned, weights = ctx.saved_tensors
         lead = slope.shape[:2]
         slope = slope.flatten(0, 1)
-        by_query, by_key, by_value = (torch.empty(x.shape, dtype=x.dtype) for x in (query, key, value))
+        by_query, by_key, by_value = (x.new_empty(x.shape) for x in (query, key, value))
         scale = query.shape[-1] ** -0.5
         by_scores = query.new_empty(0)
         for rows, known in _parts(query, key, weights):

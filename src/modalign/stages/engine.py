@@ -122,7 +122,7 @@ class Engine:
         half = self.settings.trainer.precision.startswith(("bf16", "16"))
         dtype = torch.bfloat16 if half else torch.float32
         maps = large_maps(module.model, device, dtype)
-        attention = kernels(module.model, device, dtype)
+        attention = kernels(module.model, device, dtype, self.settings.trainer.compile == "blocks")
         return {"attention_kernels": attention, **({} if maps is None else {"linear_maps": maps})}
 
     def _callbacks(
