@@ -108,6 +108,21 @@ def test_a_job_that_fails_is_one_line_and_the_others_go_on(ran, tmp_path, capsys
     assert "Traceback" not in said.out
 
 
+def test_the_command_of_a_job_names_the_folder_of_own_settings(ran, tmp_path, monkeypatch):
+    commands = []
+
+    def run_all(specs, settings, plain, command, *_):
+        commands.append(command)
+        return 0
+
+    own = tmp_path / "own"
+    (own / "model").mkdir(parents=True)
+    monkeypatch.setitem(sys.modules, RUN, SimpleNamespace(run_all=run_all))
+    assert swept(tmp_path, "seed=0,1", "--config-dir", str(own)) == 0
+    assert [words[:3] for words in commands] == [["train.py", "--config-dir", str(own)]] * 2
+    assert {words[-1] for words in commands} == {"seed=0", "seed=1"}
+
+
 def test_a_notice_of_a_job_comes_to_the_terminal_once_and_into_its_file(ran, tmp_path, capsys, monkeypatch):
     ours = logging.getLogger("modalign")
     level, notices = ours.level, Notices()

@@ -9,9 +9,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from modalign.cli.ask import check_variant
+from modalign.config.variants import DEFAULT, check_variant, variant_sizes
 from modalign.errors import ModalignError
 from modalign.runs.manifest import read_manifest, write_manifest
+from modalign.types import DEFAULT_VARIANT
 
 
 @pytest.fixture
@@ -199,13 +200,23 @@ def test_a_plan_names_the_runs_and_what_is_there_already(modalign, tiny_runs):
 
 
 def test_a_file_of_a_sense_with_variants_must_say_of_which_it_is():
-    tokenizer = {"sizes": {"one": 320, "two": 384}}
-    settings = SimpleNamespace(modalities={"fmri": SimpleNamespace(tokenizer=tokenizer)})
-    check_variant(settings, "fmri", "scan.npy", "two")
-    with pytest.raises(ModalignError, match=r"Add --variant fmri=one or --variant fmri=two$"):
-        check_variant(settings, "fmri", "scan.npy", None)
+    sizes, option = {"one": 320, "two": 384}, "--variant fmri={}"
+    check_variant(sizes, "two", "--fmri scan.npy", option)
+    with pytest.raises(ModalignError, match=r"^--fmri scan.npy: .*Add --variant fmri=one or --variant fmri=two$"):
+        check_variant(sizes, None, "--fmri scan.npy", option)
     with pytest.raises(ModalignError, match=r"unknown variant 'tow' in --variant fmri=NAME: did you mean 'two'\?"):
-        check_variant(settings, "fmri", "scan.npy", "tow")
-    tokenizer["sizes"]["default"] = 100
-    check_variant(settings, "fmri", "scan.npy", None)
-    check_variant(SimpleNamespace(modalities={"image": SimpleNamespace(tokenizer={})}), "image", "a.jpg", None)
+        check_variant(sizes, "tow", "--fmri scan.npy", option)
+    check_variant({**sizes, "default": 100}, None, "--fmri scan.npy", option)
+    assert DEFAULT == DEFAULT_VARIANT
+    check_variant({"one": 320}, None, "--fmri scan.npy", option)
+    check_variant({}, None, "--image a.jpg", "--variant image={}")
+
+
+def test_a_tokenizer_that_is_shared_has_the_sizes_that_one_of_its_modalities_declares():
+    shared = {
+        "fmri": SimpleNamespace(tokenizer={"part": "vector", "sizes": {"one": 320}}),
+        "eeg": SimpleNamespace(tokenizer={"part": "vector"}),
+        "image": SimpleNamespace(tokenizer={"part": "map"}),
+    }
+    assert variant_sizes(shared, "eeg") == {"one": 320}
+    assert variant_sizes(shared, "image") == {}

@@ -1,11 +1,15 @@
 """A finished run in Python: files in, answers and soft tokens out, and every misuse in one line."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from modalign.cli.main import run_verb
 from modalign.errors import ModalignError
-from modalign.stages.asking import MediaFile, open_run
+from modalign.stages.asking import MediaFile, decode, open_run
+
+TOLD = torch.zeros(3)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +72,13 @@ def test_nothing_to_ask_about_and_files_of_several_senses_are_told(asked, tiny_r
     for wrong in ([], files):
         with pytest.raises(ModalignError, match="files of one modality"):
             asked.soft_tokens(wrong)
+
+
+def test_a_file_must_say_of_which_subject_it_is_where_there_are_several():
+    vector = {"sizes": {"one": 3, "two": 4}, "part": "vector"}
+    sources = SimpleNamespace(sizes=lambda modality: vector["sizes"], decoder=lambda modality: lambda content, _: TOLD)
+    for variant, told in ((None, "fmri given as bytes: of which variant is it.* variant='one'"), ("on", "mean 'one'")):
+        with pytest.raises(ModalignError, match=told):
+            decode([MediaFile("fmri", b"", variant)], sources)
+    with pytest.raises(ModalignError, match="3 values where the tokenizer's variant 'two' takes 4"):
+        decode([MediaFile("fmri", b"", "two")], sources)

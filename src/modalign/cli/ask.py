@@ -13,6 +13,7 @@ from modalign.cli.run_settings import changed_settings
 from modalign.cli.terminal import say, warn, working
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
+from modalign.config.variants import check_variant, variant_sizes
 from modalign.data.extensions import check_media_extension
 from modalign.errors import ModalignError, unknown_name
 from modalign.runs.finished import answering_run
@@ -39,7 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     settings = changed_settings(manifest, _overrides(options))
     variants = _variants(options.variant or (), manifest)
     for modality, name in options.media or ():
-        check_variant(settings, modality, name, variants.get(modality))
+        sizes = variant_sizes(settings.modalities, modality)
+        check_variant(sizes, variants.get(modality), f"--{modality} {name}", f"--variant {modality}={{}}")
     files = [(modality, name, _read(modality, name)) for modality, name in options.media or ()]
     chat = settings.stages[manifest.stage].template == "chat"
     asked = [modality for modality, *_ in files]
@@ -107,17 +109,6 @@ def _variants(words: Sequence[str], manifest: Manifest) -> dict[str, str]:
             raise unknown_name("modality", modality, _modalities(manifest), "--variant MODALITY=NAME")
         variants[modality] = name
     return variants
-
-
-def check_variant(settings: Settings, modality: str, name: str, variant: str | None) -> None:
-    """A tokenizer with a size for each variant (subject, device) must know which one a file is of."""
-    sizes = settings.modalities[modality].tokenizer.get("sizes")
-    if not isinstance(sizes, dict) or (variant or "default") in sizes:
-        return
-    if variant is not None:
-        raise unknown_name("variant", variant, sizes, f"--variant {modality}=NAME")
-    known = " or ".join(f"--variant {modality}={known}" for known in sizes)
-    raise ModalignError(f"--{modality} {name}: of which variant is it? Add {known}")
 
 
 def _read(modality: str, name: str) -> bytes | tuple[bytes, ...]:

@@ -63,7 +63,7 @@ def sweep(parsed: TrainArguments) -> int:
     def told(config: DictConfig) -> int:
         _say_notices_once()
         try:
-            return job(config)
+            return job(config, parsed.config_dir)
         except ModalignError as error:
             if os.getpid() != here:
                 raise  # Hydra hands it on to the process that waits for this job
@@ -164,17 +164,18 @@ def _is_of_others(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] != OURS
 
 
-def job(config: DictConfig) -> int:
-    """One job of a sweep."""
+def job(config: DictConfig, config_dir: Path | None = None) -> int:
+    """One job of a sweep; `config_dir` belongs to the command that its run is told by."""
     prepare_environment()
     settings, plain = check(config)
     specs = Planner(settings, RecipeBook(settings)).plan()
     launch = _checked_launch(settings, specs)
-    overrides = list(HydraConfig.get().overrides.task)
+    beside = ["--config-dir", str(config_dir)] if config_dir else []
+    command = ["train.py", *beside, *HydraConfig.get().overrides.task]
     try:
         with stoppable(settings.trainer.requeue):
             from modalign.stages.curriculum_run import run_all
 
-            return run_all(specs, settings, plain, ["train.py", *overrides], launch)
+            return run_all(specs, settings, plain, command, launch)
     except Interrupted as stop:
         exit_with(stop)  # as SystemExit, which neither Hydra nor submitit takes for the job's result

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
+from modalign.config.variants import check_variant
 from modalign.data.collate import Collator
 from modalign.data.dataset import check_length, decoded_span
 from modalign.errors import ModalignError, unknown_name
@@ -127,14 +128,16 @@ def open_run(folder: str | Path, settings: Settings | None = None) -> AskableRun
 
 
 def decode(files: Sequence[MediaFile], sources: SourceBook) -> tuple[MediaSpan, ...]:
-    """Files by their modalities' decoders; ModalignError names the one that does not decode."""
+    """Files by their modalities' decoders; ModalignError names the one that does not decode, or is of no variant."""
     spans = []
     for file in files:
+        sizes = sources.sizes(file.modality)
+        check_variant(sizes, file.variant, file.name, "variant='{}'")
         content = file.read()
         try:
             decoder = sources.decoder(file.modality)
             value = decoder(content, None)
-            check_length(sources.sizes(file.modality), value, file.variant)
+            check_length(sizes, value, file.variant)
         except ValueError as error:
             raise ModalignError(f"{file.name}: the file does not decode as {file.modality}: {error}") from None
         spans.append(decoded_span(file.modality, decoder, value, file.variant))

@@ -11,6 +11,7 @@ from torch import Tensor
 from modalign.config.build import build
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings, StageSettings
+from modalign.config.variants import variant_sizes
 from modalign.data.augment import Augmented
 from modalign.data.cache import DiskCache
 from modalign.data.dataset import Reader, Source
@@ -87,12 +88,8 @@ class SourceBook:
         return {modality: sizes for modality in recipe.media if (sizes := self.sizes(modality))}
 
     def sizes(self, modality: str) -> Mapping[str, int]:
-        """The lengths of its variants, as the modality or another that shares its tokenizer declares them."""
-        every = self.settings.modalities
-        part = every[modality].tokenizer["part"]
-        declared = [every[modality], *(other for other in every.values() if other.tokenizer["part"] == part)]
-        found = (each.tokenizer.get("sizes") for each in declared)
-        return next((sizes for sizes in found if isinstance(sizes, Mapping)), {})
+        """The length of each of its variants."""
+        return variant_sizes(self.settings.modalities, modality)
 
     def _reader(self, recipe: Recipe, split: str, training: bool) -> Reader:
         folder = self.book.folder(recipe.name)
