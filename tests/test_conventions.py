@@ -21,15 +21,28 @@ NODES = {path: list(ast.walk(tree)) for path, tree in TREES.items()}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
+    "targets": {"errors"},
     "models": {"errors", "types"},
     "curriculum": {"errors"},
-    "data": {"errors", "types"},
+    "data": {"errors", "targets", "types"},
     "runs": {"errors"},
     "world": {"data", "errors"},
     "evaluation": {"data", "errors", "runs", "types"},
-    "config": {"curriculum", "data", "errors", "runs", "world"},
+    "config": {"curriculum", "data", "errors", "runs", "targets", "world"},
     "callbacks": {"config", "errors", "evaluation", "runs", "types"},
-    "stages": {"callbacks", "config", "curriculum", "data", "errors", "evaluation", "models", "runs", "types", "world"},
+    "stages": {
+        "callbacks",
+        "config",
+        "curriculum",
+        "data",
+        "errors",
+        "evaluation",
+        "models",
+        "runs",
+        "targets",
+        "types",
+        "world",
+    },
     "bench": {"callbacks", "config", "data", "errors", "models", "runs", "stages", "types"},
     "cli": {
         "bench",
@@ -166,7 +179,7 @@ def test_a_library_is_known_only_where_it_belongs(library):
 
 
 def test_modules_that_answer_fast_import_without_torch():
-    names = ["train", "modalign.errors"]
+    names = ["train", "modalign.errors", "modalign.targets"]
     for folder, members in WITHOUT_TORCH.items():
         files = (PACKAGE / folder).rglob("*.py") if members == "*" else [PACKAGE / folder / m for m in members.split()]
         names += [".".join(("modalign", *f.relative_to(PACKAGE).with_suffix("").parts)) for f in files]

@@ -68,8 +68,8 @@ def test_settings_can_be_given_at_the_call(tmp_path, recipe, raw):
     [
         (None, "does not say how it is made .*get it from generated"),
         ({"_target_": "modalign.data.sources.FolderSource"}, r"needs folder, table: give it as make.folder="),
-        ({"_target_": "modalign.data.sources.NoSource"}, "is not there"),
-        ({"_target_": "modalign.nowhere.X"}, "is not there"),
+        ({"_target_": "modalign.data.sources.NoSource"}, "did you mean 'modalign.data.sources"),
+        ({"_target_": "modalign.nowhere.X"}, "no module modalign.nowhere"),
     ],
 )
 def test_a_maker_that_cannot_run_is_told(tmp_path, make_recipe_object, make, reason):

@@ -38,6 +38,7 @@ from modalign.evaluation.scores import results_from_dict
 from modalign.runs.manifest import Manifest
 from modalign.runs.metrics import HEADER
 from modalign.stages.assemble import build_tokenizers
+from modalign.targets import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
@@ -110,6 +111,8 @@ class Reader:
         if not made and self.page == "use-from-python.md":
             ast.parse(block.text)
             return
+        if block.file.endswith(".py"):
+            (self.folder / block.file).write_text(block.text)
         exec(compile(block.text, str(block), "exec"), self.names)  # a page's own lines
 
     def do_csv(self, block: Block) -> None:
@@ -151,13 +154,16 @@ class Reader:
     def do_bash(self, block: Block) -> None:
         for command in commands_of(block):
             try:
-                self.type(shlex.split(command, comments=True))
+                with pytest.MonkeyPatch.context() as environ:
+                    self.type(shlex.split(command, comments=True), environ)
             except (ModalignError, SystemExit) as error:
                 raise AssertionError(f"`{command}`: {error}") from error
 
-    def type(self, words: list[str]) -> None:
+    def type(self, words: list[str], environ: pytest.MonkeyPatch) -> None:
         while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-            del words[0]
+            name, _, value = words.pop(0).partition("=")
+            if name == VARIABLE:
+                environ.setenv(name, value)
         words = words[: words.index(">")] if ">" in words else words
         words = [found for word in words for found in (expand(self.folder, word) if "*" in word else [word])]
         if words[0] == "make":
@@ -312,7 +318,10 @@ def reader(tmp_path, monkeypatch):
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.setattr(places, "share", lambda name: tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    return Reader(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Reader(tmp_path)
+    for name in {path.stem for path in tmp_path.glob("*.py")} & sys.modules.keys():
+        del sys.modules[name]
 
 
 def pytest_generate_tests(metafunc):

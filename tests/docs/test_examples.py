@@ -40,6 +40,7 @@ def test_the_tutorials_can_be_followed_to_their_results(reader):
         "docs/add-a-modality.md",
         "docs/read-the-report.md",
         "docs/use-from-python.md",
+        "docs/choose-projector-and-fusion.md",
         "docs/spot-check.md",
     ):
         reader.follow(ROOT / page)

@@ -1,15 +1,13 @@
-"""Objects from `_target_` dicts: the dotted path is the registry, and only known packages may be named."""
+"""Objects from `_target_` dicts: the dotted path is the registry, and only packages that are trusted may be named."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from modalign.errors import ModalignError, unknown_name
-
-ALLOWED = ("modalign.",)
+from modalign.targets import locate
 
 
 def build(target: dict[str, Any], where: str, **extra: Any) -> Any:
@@ -40,21 +38,3 @@ def resolve(target: dict[str, Any], where: str, **extra: Any) -> tuple[Callable[
 
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-
-
-def locate(path: str, where: str) -> Any:
-    """The class or function at a dotted path of an allowed package."""
-    if not path.startswith(ALLOWED):
-        raise ModalignError(f"{where}: _target_ '{path}' is outside the allowed packages ({', '.join(ALLOWED)})")
-    module_name, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ModalignError(f"{where}: _target_ '{path}': no module {error.name}") from None
-    if not hasattr(module, name):
-        raise unknown_name("_target_", path, [f"{module_name}.{n}" for n in vars(module) if n[0].isupper()], where)
-    found = getattr(module, name)
-    # What a module merely imports is reached through it too, and is no part of the package.
-    if not callable(found) or not str(found.__module__).startswith(ALLOWED):
-        raise ModalignError(f"{where}: _target_ '{path}' is not a class or function of {', '.join(ALLOWED)}*")
-    return found

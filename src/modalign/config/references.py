@@ -7,13 +7,13 @@ from fnmatch import filter as matching
 from fnmatch import fnmatchcase
 from typing import Any
 
-from modalign.config.build import ALLOWED
 from modalign.config.meaning import ADAPTER_SETTING, ADAPTERS
 from modalign.config.places import conf_folder
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import FROM_CAPTIONS, FROM_ENCODER, ModalitySettings, Settings, StageSettings
 from modalign.data.guard import TRAINING
 from modalign.errors import ModalignError, unknown_name
+from modalign.targets import check_trusted
 
 NOWHERE = "none"  # a modality whose own parts start from no other's
 OF_TORCH = frozenset({
@@ -140,7 +140,7 @@ def _check_trainable(book: RecipeBook, name: str, where: str) -> None:
 
 
 def _check_targets(settings: Settings) -> None:
-    """Every `_target_` lies in an allowed package: a configuration is data, not a way to run code."""
+    """Every `_target_` lies in a trusted package: a configuration is data, not a way to run code."""
     model = settings.model
     groups: dict[str, Mapping[str, Any]] = {"model.fusion": model.fusion, "model.language_model": model.language_model}
     groups |= {f"model.encoders.{name}": target for name, target in model.encoders.items()}
@@ -150,9 +150,8 @@ def _check_targets(settings: Settings) -> None:
     groups |= {f"modalities.{name}.tokenizer": m.tokenizer for name, m in settings.modalities.items()}
     groups |= {f"stages.{name}.module": stage.module for name, stage in settings.stages.items()}
     for where, target in groups.items():
-        path = target.get("_target_", ALLOWED[0])
-        if not str(path).startswith(ALLOWED):
-            raise ModalignError(f"{where}: _target_ '{path}' is outside the allowed packages ({', '.join(ALLOWED)})")
+        if "_target_" in target:
+            check_trusted(str(target["_target_"]), where)
 
 
 def _check_selector(settings: Settings, stage: StageSettings, selector: str, where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -12,11 +11,12 @@ from typing import Any
 
 from modalign.data.convert import convert, finished, unfinished
 from modalign.data.manifest import read_manifest
-from modalign.data.recipes import MAKER_PREFIX, Recipe
+from modalign.data.recipes import Recipe
 from modalign.data.report import MakeReport, Progress
 from modalign.data.shards import ShardWriter
 from modalign.data.sources.items import Dropped, Item, UnitSource
 from modalign.errors import ModalignError, unknown_name
+from modalign.targets import locate
 
 __all__ = ["MakeReport", "Progress", "build_maker", "make_shards"]
 
@@ -74,13 +74,7 @@ def build_maker(make: Mapping[str, Any], overrides: Mapping[str, Any], where: st
     """Call the `_target_` of a recipe's `make` with its settings: an iterable of samples, or the folder it has made."""
     settings = {**make, **overrides}
     target = str(settings.pop("_target_", ""))
-    module_name, _, name = target.rpartition(".")
-    if not target.startswith(MAKER_PREFIX):
-        raise ModalignError(f"{where}._target_ must begin with '{MAKER_PREFIX}', not '{target}'")
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ModalignError(f"{where}._target_ '{target}' is not there: {error}") from error
+    factory = locate(target, where)
     accepted = inspect.signature(factory).parameters
     for setting in settings:
         if setting not in accepted:

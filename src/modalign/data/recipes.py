@@ -18,9 +18,7 @@ from modalign.data.extensions import check_media_extension, check_text_extension
 from modalign.data.manifest import read_manifest
 from modalign.data.remote import RemotePath, location
 from modalign.errors import ModalignError
-
-MAKER_PREFIX = "modalign."
-"""Only objects of this package may be named by a recipe's `make._target_`: a recipe is data, not a way to run code."""
+from modalign.targets import check_trusted
 
 
 class Recipe(BaseModel):
@@ -69,9 +67,9 @@ class Recipe(BaseModel):
 
     @field_validator("make")
     @classmethod
-    def _maker_is_ours(cls, make: dict[str, Any] | None) -> dict[str, Any] | None:
-        if make is not None and not str(make.get("_target_", "")).startswith(MAKER_PREFIX):
-            raise ModalignError(f"make._target_ must begin with '{MAKER_PREFIX}', not '{make.get('_target_', '')}'")
+    def _maker_is_trusted(cls, make: dict[str, Any] | None) -> dict[str, Any] | None:
+        if make is not None:
+            check_trusted(str(make.get("_target_", "")), "make")
         return make
 
     @field_validator("overlaps")

@@ -21,6 +21,7 @@ from modalign.runs.folder import RunFolder
 from modalign.runs.lineage import lineage, load_assembled
 from modalign.runs.manifest import Manifest
 from modalign.stages.assemble import build_model, find_text_tokenizer
+from modalign.stages.code import warn_of_changes
 from modalign.stages.sources import SourceBook
 from modalign.stages.weights import from_elsewhere, refuse_other_weights
 
@@ -51,6 +52,7 @@ def load_run(folder: Path, settings: Settings | None = None) -> LoadedRun:
     model = build_model(settings, spec.modalities, spec.num_experts, tokenizer, spec.adapters)
     fill(model, load_assembled(folder), from_elsewhere(settings), manifest.name)
     refuse_other_weights(manifest, model, settings)
+    warn_of_changes(manifest)
     model.eval().requires_grad_(False)
     return LoadedRun(RunFolder(folder), manifest, settings, spec, model.to(_device(settings)))
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
 
 from modalign.callbacks.checkpoints import StepCheckpoints
 from modalign.callbacks.wandb_dashboard import WandbDashboard, open_dashboard
@@ -21,14 +20,13 @@ from modalign.data.collate import Collator
 from modalign.evaluation.scores import Score
 from modalign.models.caption_start import Example, MapFromCaptions
 from modalign.models.freezing import FreezePlan, frozen_digest
-from modalign.models.parts import count_parameters, load_parts
+from modalign.models.parts import load_parts
 from modalign.models.shards import gathered
 from modalign.models.start_values import Copied
 from modalign.runs.checkpoint import load_checkpoint
-from modalign.runs.checks import code_state, package_versions
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import Interrupted, InterruptFlag
-from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, parent_entry
+from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled
 from modalign.runs.manifest import Manifest, write_manifest
 from modalign.runs.randomness import capture_randomness, restore_randomness
 from modalign.runs.ranks import ALONE, Ranks
@@ -37,9 +35,11 @@ from modalign.runs.timing import Sections
 from modalign.stages.assemble import build_contrastive, build_model, find_text_tokenizer, start
 from modalign.stages.base import StageModule
 from modalign.stages.captioned import captioned
+from modalign.stages.code import note_code
 from modalign.stages.datamodule import CurriculumData
 from modalign.stages.engine import Engine, computes_on_gpu, machine_state, set_threads
 from modalign.stages.feature_cache import feature_cache, kept_choice
+from modalign.stages.first_manifest import first_manifest
 from modalign.stages.measure import Measure
 from modalign.stages.phase_parts import parts_that_train, rate_scales, with_begun
 from modalign.stages.proof import prove
@@ -79,7 +79,10 @@ class PhaseRun:
                 model, plan = module.model, module.plan
                 self._take_up(model, plan)
                 before = frozen_digest(model, plan.frozen) if self.ranks.first else {}
-                manifest = self._manifest(model, plan, copied)
+                manifest = first_manifest(
+                    self.spec, self.folder, self.parent, self.sources, self.command, self.plain, model, plan, copied
+                )
+                note_code(manifest, self.folder, self.parent)
                 note_frozen(manifest, before, self.sources.settings, self.folder, self.parent)
                 manifest.extra |= kept_choice(earlier)
                 self._write(manifest)
@@ -248,30 +251,6 @@ class PhaseRun:
             settings.data.workers,
             settings.data.ahead,
         )
-
-    def _manifest(self, model: nn.Module, plan: FreezePlan, copied: Sequence[Copied]) -> Manifest:
-        counts = count_parameters(model)
-        book = self.sources.book
-        return Manifest(
-            name=self.folder.name, identity=self.spec.identity, stage=self.spec.stage,
-            modalities={"new": list(self.spec.new), "seen": list(self.spec.seen)}, status="running",
-            command=list(self.command), config=self.plain, spec=self.spec.meaning, code=code_state(),
-            parent=parent_entry(self.folder.path, self.parent.path) if self.parent else None,
-            recipes={
-                name: {"folder": str(book.folder(name)), "samples": book.num_samples(name, "train"),
-                       "digest": self.sources.digest(name)}
-                for name in self.spec.recipes
-            },
-            parts=[
-                {"name": part, "parameters": count, "trains": part in plan.trains, "gradient": None, "unchanged": None}
-                | ({"begun": True} if part in plan.begun else {})
-                for part, count in counts.items()
-            ],
-            start_values=[
-                {"rule": c.rule, "target": c.target, "source": c.source, "tensors": c.tensors} for c in copied
-            ],
-            seed=self.sources.settings.seed, versions=package_versions(), steps=self.spec.steps,
-        )  # fmt: skip
 
     def _train(
         self, manifest: Manifest, module: StageModule, data: CurriculumData, time: Sections,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,9 +13,9 @@ import numpy as np
 from modalign.data.sources.encode import encode_png
 from modalign.data.sources.items import Dropped, Members, Unit, UnitSource
 from modalign.errors import ModalignError, unknown_name
+from modalign.targets import locate
 
 _OUTPUTS = ("depth", "normal")
-_SOURCES = "modalign.data.sources."
 _MM_PER_M = 1000
 
 
@@ -179,13 +178,9 @@ def normals_of(depth_m: np.ndarray, field_of_view_deg: float) -> np.ndarray:
 def _build(declared: Mapping[str, Any], folder: str | Path) -> UnitSource:
     settings = {**declared, "folder": folder}
     target = str(settings.pop("_target_", ""))
-    module, _, name = target.rpartition(".")
-    if not target.startswith(_SOURCES):
-        raise ModalignError(f"make.source._target_ must begin with '{_SOURCES}', not '{target}'")
+    factory = locate(target, "make.source")
     try:
-        built = getattr(importlib.import_module(module), name)(**settings)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ModalignError(f"make.source._target_ '{target}' is not there: {error}") from error
+        built = factory(**settings)
     except TypeError as error:
         raise ModalignError(f"make.source ({target}): {str(error).partition('__init__() ')[2]}") from error
     if not isinstance(built, UnitSource):

@@ -102,6 +102,7 @@ def provenance_html(manifest: Manifest) -> str:
     code = manifest.code
     revision = f"{code.get('version', '')} {str(code.get('revision') or '')[:12]}"
     revision += " with changes" if code.get("dirty") else ""
+    revision += "".join(f", {module} (SHA-256 {digest[:12]})" for module, digest in code.get("own", {}).items())
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     rows = [
         ["command", f"<code>{text(shlex.join(manifest.command))}</code>"],

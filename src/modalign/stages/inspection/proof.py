@@ -15,6 +15,7 @@ from modalign.runs.checkpoint import load_checkpoint
 from modalign.runs.checks import code_state, package_versions
 from modalign.runs.manifest import Manifest
 from modalign.runs.metrics import Metric
+from modalign.stages.code import code_changes
 
 # What training alone decides; speeds, validation and probes are not repeated.
 COMPARED = ("train/loss", "train/skipped_steps", "lr/")
@@ -96,6 +97,7 @@ def changes_since(manifest: Manifest, machine: Mapping[str, Any]) -> list[str]:
     if code.get("dirty") or today["dirty"]:
         when = "then and now" if code.get("dirty") and today["dirty"] else "then" if code.get("dirty") else "now"
         told.append(f"code with changes that were not committed, {when}")
+    told += code_changes(manifest)
     before = manifest.extra.get("machine", {})
     told += [f"{k}: {before[k]} then, {machine[k]} now" for k in machine if k in before and before[k] != machine[k]]
     return told
