@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 from modalign.data.index import index_folder, index_tar, split_name
+from modalign.data.manifest import read_manifest
 from modalign.data.reader import ShardReader
 from modalign.errors import ModalignError
 
@@ -155,3 +156,12 @@ def test_an_index_is_plain_json(tmp_path):
     key, members = content["samples"][0]
     assert key == "k000"
     assert members["json"][:2] == [512, 270]
+
+
+def test_a_run_s_folder_is_told_from_a_damaged_manifest(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"format": 1, "name": "align-image-1a2b3c4d", "identity": "1a2b3c4d"}')
+    with pytest.raises(ModalignError, match=r"is a run, not a folder of shards; a run is checked by `modalign inspect"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"samples": ')
+    with pytest.raises(ModalignError, match=r"is damaged .* index the folder again"):
+        read_manifest(tmp_path)

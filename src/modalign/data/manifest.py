@@ -202,8 +202,14 @@ def read_manifest(folder: Path | RemotePath, hint: str = "") -> SplitManifest:
 
 @lru_cache(maxsize=64)
 def _parsed(path: Path | RemotePath, stamp: str) -> SplitManifest:
+    content = read_file(path)
+    if _is_of_a_run(content):
+        raise ModalignError(
+            f"{path.parent} is a run, not a folder of shards; a run is checked by "
+            f"`modalign inspect {path.parent} --step 1`"
+        )
     try:
-        manifest = SplitManifest.model_validate_json(read_file(path))
+        manifest = SplitManifest.model_validate_json(content)
     except (ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ModalignError(f"{path} is damaged ({reason}): remove it and index the folder again") from error
@@ -223,3 +229,11 @@ def _missing(folder: Path | RemotePath, hint: str) -> ModalignError:
     if tars:
         return ModalignError(f"{folder} holds {tars} tars but no {MANIFEST_NAME}: run `modalign index {folder}`")
     return ModalignError(f"no data at {folder}: the folder holds no shards{advice}")
+
+
+def _is_of_a_run(content: bytes) -> bool:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "identity" in found
