@@ -81,7 +81,7 @@ def _assumptions(options: argparse.Namespace) -> list[str]:
     if options.devices is not None:
         given.append(f"trainer.devices={options.devices}")
     if options.peak_tflops is not None:
-        peaks = ", ".join(f"{precision}: {options.peak_tflops}" for precision in ("32-true", "bf16-mixed", "bf16-true"))
+        peaks = ", ".join(f"{precision}: {options.peak_tflops}" for precision in ("32-true", "bf16-mixed"))
         given.append(f"plan.hardware.peak_tflops={{{peaks}}}")
     if options.utilisation is not None:
         given.append(f"plan.hardware.utilisation={options.utilisation}")

@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Target = dict[str, Any]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 """One name or a list of them."""
-Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
+Precision = Literal["32-true", "bf16-mixed"]
 Compiled = Literal["off", "blocks"]
 
 

@@ -11,6 +11,7 @@ from modalign.config.schema import Settings, StageSettings
 from modalign.curriculum.phases import Phase
 
 FORMAT = 1  # part of every identity: raised when the meaning of a run changes
+BY_PHASE = "by phase"
 ADAPTERS = "llm.lora"
 ADAPTER_SETTING = "lora"
 # Of the language model, what only the stages after its own training know.
@@ -49,7 +50,8 @@ def common_meaning(
         "steps": steps,
         "mixture": {name: str(share) for name, share in mixture.items()},
         "recipes": {name: book.meaning(name) for name in mixture},
-        "order": [settings.data.block, settings.data.window, settings.data.max_bad_share],
+        "order": [settings.data.block, settings.data.window, settings.data.max_bad_share, *_drawn(phase, stage)],
+        **({} if settings.data.reader == "indexed" else {"reader": settings.data.reader}),
         "precision": settings.trainer.precision,
         **({} if settings.trainer.compile == "off" else {"compile": settings.trainer.compile}),
         "seed": settings.seed,
@@ -60,6 +62,11 @@ def common_meaning(
 def _stage(stage: StageSettings) -> dict[str, Any]:
     told = _told(stage.model_dump(exclude={"parts", "phases"}))
     return {**told, "optimizer": _told(told["optimizer"])}
+
+
+def _drawn(phase: Phase, stage: StageSettings) -> tuple[str, ...]:
+    """A phase that stands on others of alignment draws an order of samples of its own."""
+    return (BY_PHASE,) if phase.seen and stage.backbone is None else ()
 
 
 def _replayed(phase: Phase) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class HardwareSettings(Strict):
     """
 
     name: str = "two CPU cores"
-    peak_tflops: dict[Precision, Positive] = {"32-true": 0.18, "bf16-mixed": 0.18, "bf16-true": 0.18}
+    peak_tflops: dict[Precision, Positive] = {"32-true": 0.18, "bf16-mixed": 0.18}
     utilisation: Annotated[float, Field(gt=0, le=1)] = 0.24
     memory_gb: Positive | None = None
 

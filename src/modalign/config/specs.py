@@ -10,6 +10,7 @@ from typing import Any
 
 from modalign.config.meaning import (
     ADAPTER_SETTING,
+    BY_PHASE,
     aligned_meaning,
     backbone_meaning,
     common_meaning,
@@ -60,6 +61,12 @@ class RunSpec:
     def modalities(self) -> tuple[str, ...]:
         """All modalities that the run's model has, earlier ones first."""
         return (*self.seen, *(m for m in self.new if m not in self.seen))
+
+    @property
+    def drawn(self) -> str:
+        """What the order of its samples is drawn for: a phase that stands on others reads them in an order of its own,
+        so that replay brings other samples than those that the phase before has read."""
+        return f"{self.stage} {'+'.join(self.new)}" if BY_PHASE in self.meaning.get("order", ()) else ""
 
     def folder(self, runs: Path) -> Path:
         """Where the run lies."""

@@ -29,7 +29,8 @@ class SliceSchedule:
         self.cycle = cycle_length(positive)
         if self.cycle > MAX_CYCLE:
             raise ModalignError(f"shares need a cycle of {self.cycle} slices, above {MAX_CYCLE}: use simpler weights")
-        self.per_cycle = {name: int(share * self.cycle) for name, share in positive.items()}
+        # By name, since their order decides what is drawn, and no identity knows in which order shares were written.
+        self.per_cycle = {name: int(positive[name] * self.cycle) for name in sorted(positive)}
         self._orders: dict[int, list[tuple[str, int]]] = {}
 
     def at(self, n: int) -> tuple[str, int]:

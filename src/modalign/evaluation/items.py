@@ -41,14 +41,16 @@ def _good(
     source: Source, count: int, split: str, holes: Holes, read: Callable[[Source, int], Found]
 ) -> Iterator[Found]:
     name, found, index = f"{source.recipe.name}, {split}", 0, 0
+    now = Holes(holes.max_share)  # each reading is judged by itself: the same samples are read after every phase
     while found < count and index < len(source):
         try:
             yield read(source, index)
             found += 1
         except BadSample as bad:
+            now.add(name, bad.key, bad.reason)
             holes.add(name, bad.key, bad.reason)
         index += 1
-    holes.check({name: index}, ended=not found)  # one bad sample of a few is no reason to stop
+    now.check({name: index}, ended=not found)  # one bad sample of a few is no reason to stop
 
 
 def _item(source: Source, index: int) -> Item:

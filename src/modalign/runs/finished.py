@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from modalign.errors import ModalignError
 from modalign.runs.checks import finished_run
 from modalign.runs.folder import RunFolder, place_run
+from modalign.runs.lineage import prove_parent
 from modalign.runs.manifest import Manifest, read_manifest
 
 
@@ -30,6 +31,10 @@ class Named(Protocol):
     @property
     def requested(self) -> bool:
         """Whether the command asked for it, rather than stands on it."""
+
+    @property
+    def parent(self) -> Named | None:
+        """The run that it stands on."""
 
 
 def locate(root: Path, run: Named, fresh: bool = False, shipped: Path | None = None) -> RunFolder:
@@ -56,6 +61,8 @@ def answer_if_finished(
         manifest = finished_run(folder.path, run.identity)
         if manifest is None:
             return None
+        if run.parent is not None and run.parent.requested:
+            prove_parent(manifest, locate(root, run.parent, shipped=shipped).path)
         lines.append(f"finished already: {folder.path} (fresh=true starts another beside it)")
         if (other := measured_otherwise(manifest, run)) is not None:
             lines.append(other)

@@ -13,16 +13,22 @@ NUM_EXAMPLES = 20
 class Holes:
     """Counts samples that could not be used, each time one is read, by recipe, with the first ones named once each.
 
-    `max_share` (0 to 1) of a recipe's samples may be bad; `grace` samples are read before the share is judged.
+    `max_share` (0 to 1) of a recipe's samples may be bad; `grace` samples are read before the share is judged. `once`
+    counts a sample when it is read first, for those that are measured again and again.
     """
 
     def __init__(
-        self, max_share: float, grace: int = 100, earlier: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        max_share: float,
+        grace: int = 100,
+        earlier: Mapping[str, Mapping[str, Any]] | None = None,
+        once: bool = False,
     ) -> None:
         if not 0 <= max_share <= 1:
             raise ModalignError(f"data.max_bad_share={max_share}: it must be from 0 to 1")
         self.max_share = max_share
         self.grace = grace
+        self._counted: set[tuple[str, str]] | None = set() if once else None
         self._by_recipe: dict[str, dict[str, Any]] = {
             recipe: {"count": entry["count"], "examples": list(entry["examples"])}
             for recipe, entry in (earlier or {}).items()
@@ -30,6 +36,10 @@ class Holes:
 
     def add(self, recipe: str, key: str, reason: str) -> None:
         """Count one bad sample."""
+        if self._counted is not None:
+            if (recipe, key) in self._counted:
+                return
+            self._counted.add((recipe, key))
         entry = self._by_recipe.setdefault(recipe, {"count": 0, "examples": []})
         entry["count"] += 1
         if len(entry["examples"]) < NUM_EXAMPLES and all(example["key"] != key for example in entry["examples"]):

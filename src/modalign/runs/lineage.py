@@ -84,6 +84,12 @@ def parent_of(folder: Path, manifest: Manifest) -> Path | None:
     return path
 
 
+def prove_parent(child: Manifest, parent: Path) -> None:
+    """ModalignError unless the run in `parent` is, by digest, the one that `child` was trained on."""
+    if child.parent is not None:
+        _visit(Path(parent), child.parent, child.name, full=False)
+
+
 def assemble(folder: Path) -> dict[str, Path]:
     """For each part that the run in `folder` or a parent trained, the checkpoint that holds its latest values."""
     holders: dict[str, Path] = {}
@@ -113,7 +119,7 @@ def _visit(path: Path, expected: dict[str, str] | None, child: str, full: bool) 
     if expected is not None and not (path / "manifest.json").exists():
         raise ModalignError(
             f"parent gone: run {child} was trained on {expected['name']}, which is not at {path}: put it back, or "
-            f"train both again (delete {child}, or fresh=true)"
+            f"remove the folder of {child} and give its command again, which trains both"
         )
     manifest = read_manifest(path)
     checkpoint = run_checkpoint(path, manifest)
@@ -127,7 +133,8 @@ def _visit(path: Path, expected: dict[str, str] | None, child: str, full: bool) 
         if digest != expected["digest"]:
             raise ModalignError(
                 f"parent altered: run {child} was trained on {expected['name']} with digest {expected['digest'][:12]}, "
-                f"the one at {path} has {digest[:12]}: put the earlier one back, or train {child} again (fresh=true)"
+                f"the one at {path} has {digest[:12]}: put the earlier one back, or remove the folder of {child} "
+                f"and give its command again"
             )
     if checkpoint is not None:
         verify_checkpoint(checkpoint, quick=not full)

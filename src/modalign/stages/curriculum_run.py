@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from modalign.runs.finished import locate, measured_otherwise
 from modalign.runs.folder import FolderTaken, RunFolder
 from modalign.runs.interrupt import Interrupted
 from modalign.runs.launch import Launch
+from modalign.runs.lineage import lineage, prove_parent
 from modalign.runs.manifest import read_manifest
 from modalign.runs.ranks import Ranks, joined
 from modalign.runs.record import CurriculumRecord, record_folder, write_record
@@ -78,8 +80,8 @@ def _run_phases(
             parent = folders[spec.parent.identity] if spec.parent else None
             with _noting_a_stop(record, place, folder.name, ranks):
                 PhaseRun(spec, folder, parent, sources, measure, command, plain, ranks)()
-        elif ranks.first and (other := measured_otherwise(read_manifest(folder.path), spec)) is not None:
-            log.info(other.removeprefix("note: "))
+        else:
+            ranks.of_first(partial(_reused, spec, folders))
         if settings.stages[spec.stage].backbone is None:
             chain.append((folder.path, spec.new))
             if ranks.first:
@@ -89,6 +91,15 @@ def _run_phases(
             ranks.of_first(lambda: _gate(settings, console, chain, place, record))
     if ranks.first:
         _close(console, folders[specs[-1].identity], place, bool(record.phases))
+
+
+def _reused(spec: RunSpec, folders: Mapping[str, RunFolder]) -> None:
+    """A finished run that counts as a phase must stand on the run that is the phase before it."""
+    manifest = read_manifest(folders[spec.identity].path)
+    if spec.parent is not None and spec.parent.identity in folders:
+        prove_parent(manifest, folders[spec.parent.identity].path)
+    if (other := measured_otherwise(manifest, spec)) is not None:
+        log.info(other.removeprefix("note: "))
 
 
 @contextmanager
@@ -129,14 +140,28 @@ def _whereabouts(
 ) -> tuple[dict[str, RunFolder], frozenset[str]]:
     """Each run's folder by identity, and the identities of those that are not finished."""
     folders = {spec.identity: locate(runs, spec, settings.fresh, shipped_runs()) for spec in specs}
+    begun = _begun_anew(specs, folders) if settings.fresh else {}
+    folders |= begun
     missing = [
         spec
         for spec in specs
-        if (settings.fresh and spec.requested) or not finished_run(folders[spec.identity].path, spec.identity)
+        if (settings.fresh and spec.requested and spec.identity not in begun)
+        or not finished_run(folders[spec.identity].path, spec.identity)
     ]
     _refuse_unmade(settings, missing, command)
     check_writable(runs)
     return folders, frozenset(spec.identity for spec in missing)
+
+
+def _begun_anew(specs: Sequence[RunSpec], folders: Mapping[str, RunFolder]) -> dict[str, RunFolder]:
+    """Where `fresh` goes on with a phase that was stopped, the phases that it stands on are those made with it."""
+    asked = {spec.identity for spec in specs if spec.requested}
+    for spec in reversed([spec for spec in specs if spec.requested]):
+        folder = folders[spec.identity]
+        if (manifest := folder.manifest()) is not None and manifest.parent is not None:
+            earlier = lineage(folder.path)[:-1]
+            return {a.manifest.identity: RunFolder(a.path) for a in earlier if a.manifest.identity in asked}
+    return {}
 
 
 def _refuse_unmade(settings: Settings, missing: Sequence[RunSpec], command: Sequence[str]) -> None:

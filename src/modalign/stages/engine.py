@@ -105,8 +105,7 @@ class Engine:
         set_threads(self.settings.trainer.threads, self.settings.data.workers, self.ranks.launch.local_size)
         module.ranks = self.ranks
         spread_randomness(self.ranks.rank)
-        if self.settings.trainer.precision != "bf16-true":
-            keep_in_float32(module.model)
+        keep_in_float32(module.model)
         if self.settings.trainer.activation_checkpointing:
             recompute([*large_blocks(module.model), *(b for e in experts(module.model) for b in repeated_blocks(e))])
         trainer = self._trainer(callbacks)

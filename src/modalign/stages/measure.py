@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
@@ -167,8 +169,10 @@ class Measure:
             projector = model.projectors[model.paths[modality].projector]
             if getattr(projector, "num_experts", 1) < 2:
                 continue
-            recipes = self.sources.book.alignment_recipes(modality)
-            items = self.items(recipes[0], self.settings.evaluation.splits[0])[:32]
+            recipes, split = self.sources.book.alignment_recipes(modality), self.settings.evaluation.splits[0]
+            items = [item for name in recipes for item in self.items(name, split)][:32]
+            if not items:
+                continue
             generate = self.generator(spec.stage, model)
             batch = generate.collate([Sample(i.key, "", i.media) for i in items]).to(device)
             media: MediaBatch = batch.media[modality]
@@ -180,7 +184,9 @@ class Measure:
     def _show(self, folder: RunFolder, modality: str, split: str, asked: Asked) -> ShownSample:
         paths = {}
         for sense, (extension, data) in asked.item.files.items():
-            file = Path("samples") / f"{split}-{asked.item.key}-{sense}.{extension.rpartition('.')[2]}"
+            # Keys repeat from recipe to recipe, and a key may have folders in it.
+            known = f"{quote(asked.item.key, safe='')}-{hashlib.sha256(data).hexdigest()[:8]}"
+            file = Path("samples") / f"{split}-{known}-{sense}.{extension.rpartition('.')[2]}"
             if not (folder.path / file).exists():
                 (folder.path / file).parent.mkdir(exist_ok=True)
                 write_atomic(folder.path / file, data)

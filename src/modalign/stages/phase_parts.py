@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from modalign.config.schema import ModalitySettings, OptimizerSettings, Settings
 from modalign.config.specs import NEW, RunSpec
 from modalign.curriculum.schedule import SliceSchedule
 from modalign.errors import ModalignError
+from modalign.models.aligned import Path
 from modalign.models.freezing import FreezePlan, plan_freeze
 from modalign.models.parts import declared_parts, match, parts
 from modalign.models.start_values import FROM_PARENT, Copied
@@ -36,6 +37,7 @@ def parts_that_train(model: Any, spec: RunSpec, settings: Settings, book: Recipe
     reached = {model.paths[m].tokenizer for m in present}
     idle = {f"tokenizers.{path.tokenizer}" for path in model.paths.values() if path.tokenizer not in reached}
     idle |= {part for m in model.paths if m not in present for part in model.own_parts(m)}
+    idle |= _unreached(plan.trains, [model.paths[m] for m in present])
     idle |= _kept_frozen(model, spec, stage, settings)
     trains = tuple(part for part in plan.trains if part not in idle)
     if not trains:
@@ -57,6 +59,16 @@ def with_begun(plan: FreezePlan, model: nn.Module, copied: Iterable[Copied]) -> 
     inherited = {part for part, tensors in whole.items() if tensors >= sizes.get(part, 0)} - changed
     own = (part for part in plan.frozen if part.split(".")[0] in BEGINNING and part not in inherited)
     return replace(plan, begun=tuple(own))
+
+
+def _unreached(parts: Iterable[str], paths: Sequence[Path]) -> set[str]:
+    """Parts of projectors and encoders that no path goes through."""
+    used: dict[str, set[str | None]] = {
+        "projectors": {path.projector for path in paths},
+        "encoders": {path.encoder for path in paths},
+    }
+    named = ((part, part.split(".")) for part in parts)
+    return {part for part, (kind, *rest) in named if kind in used and rest and rest[0] not in used[kind]}
 
 
 def _kept_frozen(model: Any, spec: RunSpec, stage: StageSettings, settings: Settings) -> set[str]:
@@ -106,4 +118,6 @@ def _trained_before(part: str, spec: RunSpec, modalities: Mapping[str, ModalityS
     kind, last = part.split(".")[0], part.rsplit(".", 1)[-1]
     if kind == "tokenizers":
         return any(modalities[m].tokenizer["part"] == last for m in spec.seen)
+    if kind == "projectors" and all(modalities[m].projector != part.split(".")[1] for m in spec.seen):
+        return False
     return last in spec.seen or (bool(spec.seen) and last not in spec.new)

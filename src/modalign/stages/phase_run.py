@@ -24,9 +24,10 @@ from modalign.models.parts import load_parts
 from modalign.models.shards import gathered
 from modalign.models.start_values import Copied
 from modalign.runs.checkpoint import load_checkpoint
+from modalign.runs.checks import finished_run
 from modalign.runs.folder import RunFolder
 from modalign.runs.interrupt import Interrupted, InterruptFlag
-from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled
+from modalign.runs.lineage import checkpoint_entry, lineage, load_assembled, prove_parent
 from modalign.runs.manifest import Manifest, write_manifest
 from modalign.runs.randomness import capture_randomness, restore_randomness
 from modalign.runs.ranks import ALONE, Ranks
@@ -72,6 +73,8 @@ class PhaseRun:
     def __call__(self) -> Manifest:
         """Do whatever of the run is not done yet; the folder is locked meanwhile. The first process writes for all."""
         with self._locked() as stack:
+            if (made := self.ranks.of_first(self._made_meanwhile)) is not None:
+                return made
             earlier = self.folder.manifest() if self.ranks.first else None
             time = Sections(earlier.seconds if earlier else None)
             with time("preparing"):
@@ -123,6 +126,16 @@ class PhaseRun:
             plan = with_begun(plan, model, copied)
         plan.apply(model)
         return self._module(model, plan), self._data(model), copied
+
+    def _made_meanwhile(self) -> Manifest | None:
+        """The run as another command has finished it while this one was on its way to the lock. One that goes on must
+        stand on the parent that it began with."""
+        if (done := finished_run(self.folder.path, self.spec.identity)) is not None:
+            return done
+        earlier = self.folder.manifest()
+        if self.parent is not None and earlier is not None and newest_valid(self.folder.checkpoints) is not None:
+            prove_parent(earlier, self.parent.path)
+        return None
 
     def _take_up(self, model: Any, plan: FreezePlan) -> None:
         """Parts that began frozen as the run's own checkpoint has them, if there is one: fitted again, they might
@@ -236,7 +249,8 @@ class PhaseRun:
     def _data(self, model: Any) -> CurriculumData:
         settings, stage = self.sources.settings, self.stage
         template = template_of(stage)
-        sources = {name: self.sources.source(name, "train", template, stage) for name in self.spec.recipes}
+        drawn = self.spec.drawn
+        sources = {name: self.sources.source(name, "train", template, stage, drawn) for name in self.spec.recipes}
         tokenizer = model.text_tokenizer
         longest = stage.max_text_tokens or settings.model.max_text_tokens
         collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, longest)

@@ -16,7 +16,7 @@ from modalign.data.augment import Augmented
 from modalign.data.cache import DiskCache
 from modalign.data.dataset import Reader, Source
 from modalign.data.manifest import MANIFEST_NAME, read_manifest
-from modalign.data.order import Stream
+from modalign.data.order import Stream, derive_seed
 from modalign.data.reader import ShardReader
 from modalign.data.recipes import Recipe, make_hint
 from modalign.data.stream import open_stream
@@ -37,7 +37,7 @@ class SourceBook:
         self.cache = DecodedCache(settings.data.cache_mb * 2**20)
         kept = settings.data.shard_cache
         self.shard_cache = DiskCache(kept, round(settings.data.shard_cache_gb * 1e9)) if kept is not None else None
-        self.holes = Holes(settings.data.max_bad_share)  # bad samples among those that are measured
+        self.holes = Holes(settings.data.max_bad_share, once=True)  # bad samples among those that are measured
         self._decoders: dict[str, Any] = {}
 
     def decoder(self, modality: str) -> Any:
@@ -72,16 +72,20 @@ class SourceBook:
             log.info("making %s of the embedded world", ", ".join(generated))
             make_world(self.book.world_settings, self.book.data_root() / "world", generated)
 
-    def source(self, name: str, split: str, template: Template, stage: StageSettings | None = None) -> Source:
-        """One recipe's split as a source; `stage` orders it (training), without one it is read in shard order."""
+    def source(
+        self, name: str, split: str, template: Template, stage: StageSettings | None = None, drawn: str = ""
+    ) -> Source:
+        """One recipe's split as a source; `stage` orders it (training), as drawn for a phase (`RunSpec.drawn`); without
+        one it is read in shard order."""
         recipe = self.book.get(name)
-        reader = self._reader(recipe, split, training=stage is not None)
+        seed = derive_seed(self.settings.seed, "phase", drawn) if drawn else self.settings.seed
+        reader = self._reader(recipe, split, stage is not None, seed)
         decoders = {m: self._read_decoder(m, training=stage is not None) for m in recipe.media}
         prompts: dict[str, Sequence[str]] = {m: self.settings.modalities[m].prompts for m in recipe.media}
         data = self.settings.data
         count = min(len(reader), (self.book.train_limit(name) if split == "train" else None) or len(reader))
-        stream = Stream(count, self.settings.seed, data.block, data.window, shuffle=stage is not None)
-        return Source(recipe, reader, decoders, template, stream, prompts, self.settings.seed, self.lengths(recipe))
+        stream = Stream(count, seed, data.block, data.window, shuffle=stage is not None)
+        return Source(recipe, reader, decoders, template, stream, prompts, seed, self.lengths(recipe))
 
     def lengths(self, recipe: Recipe) -> dict[str, Mapping[str, int]]:
         """How many values each variant of the recipe's vectors has, by modality: what their tokenizers take."""
@@ -91,11 +95,11 @@ class SourceBook:
         """The length of each of its variants."""
         return variant_sizes(self.settings.modalities, modality)
 
-    def _reader(self, recipe: Recipe, split: str, training: bool) -> Reader:
+    def _reader(self, recipe: Recipe, split: str, training: bool, seed: int) -> Reader:
         folder = self.book.folder(recipe.name)
         if training and self.settings.data.reader == "webdataset":
             log.warning("recipe %s is streamed: a resumed run reads other samples than an unbroken one", recipe.name)
-            return open_stream(recipe, folder, split, self.settings.seed)
+            return open_stream(recipe, folder, split, seed)
         piece_bytes = round(self.settings.data.piece_mb * 2**20)
         return ShardReader(folder / split, hint=make_hint(recipe), cache=self.shard_cache, piece_bytes=piece_bytes)
 

@@ -107,7 +107,7 @@ def test_checkpointing_keeps_less_and_computes_the_layers_again():
 
 def test_one_round_of_sampling_points_stands_for_all():
     tokenizer = PointTokenizer(8, 64, 32, 4)
-    as_shapes(tokenizer, "32-true")
+    as_shapes(tokenizer)
     clouds = empty((2, 64, 6), torch.float32)
     whole = measured_tokens(tokenizer, clouds)
     with sampling_once():
@@ -128,7 +128,7 @@ def measured_tokens(tokenizer, clouds):
 def test_tensors_without_content_cost_what_real_ones_cost():
     model = Chain()
     real = measured(model)
-    as_shapes(model, "32-true")
+    as_shapes(model)
     bare = measured(model, x=empty((ROWS, WIDTH), torch.float32))
     assert bare.flops == real.flops
     assert bare.activations_peak == real.activations_peak

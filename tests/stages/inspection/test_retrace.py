@@ -155,7 +155,7 @@ def test_checkpoints_that_were_deleted_leave_the_losses_to_compare_with(copied):
     [
         (0, [], "has done steps 1 to 4 of 4, and no step 0"),
         (5, [], "has done steps 1 to 4 of 4, and no step 5"),
-        (1, ["trainer.precision=bf16-true"], "was trained with 32-true"),
+        (1, ["trainer.precision=bf16-mixed"], "was trained with 32-true"),
         (1, ["data.block=7"], "data.block=7: run align-image-.* was trained with"),
     ],
 )

@@ -122,8 +122,7 @@ class _Phase:
         self.model = build_shadow(owner.settings, spec, self.tokenizer)
         self.plan = self._begun(parts_that_train(self.model, spec, owner.settings, owner.book))
         self.plan.apply(self.model)
-        if owner.settings.trainer.precision != "bf16-true":
-            keep_in_float32(self.model)
+        keep_in_float32(self.model)
         self.model.train()
         self.slices = Slices(owner.sources, self.tokenizer, owner.engine.world_size)
 
@@ -159,7 +158,7 @@ class _Phase:
     @cached_property
     def shapes(self) -> tuple[FreezableModule, list[RepeatedLayer]]:
         """The model with shapes that can run, put in when they are first needed, and its layers that are alike."""
-        as_shapes(self.model, self.owner.settings.trainer.precision)
+        as_shapes(self.model)
         return self.model, repeated_layers(self.model)
 
     @cached_property

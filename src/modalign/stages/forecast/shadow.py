@@ -13,8 +13,6 @@ from modalign.stages.assemble import build_contrastive, build_model
 from modalign.stages.forecast.shapes import empty
 from modalign.stages.skeleton import without_weights
 
-HALF = {"bf16-true": torch.bfloat16}  # precisions that convert every weight
-
 
 def build_shadow(settings: Settings, spec: RunSpec, text_tokenizer: TextTokenizer) -> FreezableModule:
     """The model of a run on the meta device."""
@@ -27,22 +25,21 @@ def build_shadow(settings: Settings, spec: RunSpec, text_tokenizer: TextTokenize
         return build_model(bare, spec.modalities, spec.num_experts, text_tokenizer, spec.adapters)
 
 
-def as_shapes(model: nn.Module, precision: str) -> None:
-    """Put shapes, which can run, in the place of the model's weights; each in the precision's own dtype, if any."""
+def as_shapes(model: nn.Module) -> None:
+    """Put shapes, which can run, in the place of the model's weights."""
     made: dict[int, Tensor] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 if id(parameter) not in made:
-                    shape = shape_like(parameter, precision)
+                    shape = shape_like(parameter)
                     made[id(parameter)] = nn.Parameter(shape, requires_grad=parameter.requires_grad)
                 module._parameters[name] = made[id(parameter)]  # type: ignore[assignment]
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = made.setdefault(id(buffer), shape_like(buffer, precision))
+                module._buffers[name] = made.setdefault(id(buffer), shape_like(buffer))
 
 
-def shape_like(tensor: Tensor, precision: str) -> Tensor:
+def shape_like(tensor: Tensor) -> Tensor:
     """A tensor of the same shape without content."""
-    dtype = HALF.get(precision, tensor.dtype) if tensor.is_floating_point() else tensor.dtype
-    return empty(tuple(tensor.shape), dtype)
+    return empty(tuple(tensor.shape), tensor.dtype)

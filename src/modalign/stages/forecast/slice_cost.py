@@ -70,7 +70,7 @@ def slice_cost(
     recompute: bool = False,
 ) -> SliceCost:
     """Run `objective` on a slice with a model of shapes, whose repeated `layers` may be checkpointed (`recompute`)."""
-    batch = without_content(slice_.batch, lambda values: shape_like(values, precision))
+    batch = without_content(slice_.batch, shape_like)
     meter = Meter()
     with ExitStack() as within:
         within.enter_context(warnings.catch_warnings(action="ignore"))
