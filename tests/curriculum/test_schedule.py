@@ -88,3 +88,9 @@ def test_a_cycle_too_long_to_walk_is_an_error():
 def test_there_is_no_slice_before_the_first():
     with pytest.raises(IndexError):
         SliceSchedule(MIXED, seed=0).at(-1)
+
+
+def test_the_order_in_which_shares_are_written_draws_nothing_else():
+    turned = SliceSchedule(dict(reversed(MIXED.items())), seed=1)
+    straight = SliceSchedule(MIXED, seed=1)
+    assert [turned.at(n) for n in range(3 * turned.cycle)] == [straight.at(n) for n in range(3 * turned.cycle)]

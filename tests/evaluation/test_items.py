@@ -49,3 +49,11 @@ def test_too_large_a_share_of_bad_samples_is_an_error():
 def test_a_split_without_one_good_sample_is_an_error_however_small():
     with pytest.raises(ModalignError, match=r"recipe digits, val: 3 of 3 samples could not be used"):
         load_samples(Split(3, bad={0, 1, 2}), 3, "val", Holes(0.01))
+
+
+def test_every_reading_is_judged_by_itself():
+    """A share below what is allowed stays below it, however often the split is read."""
+    holes, split = Holes(0.02, once=True), Split(200, bad={3, 50})
+    for _ in range(4):
+        assert len(load_samples(split, 150, "test", holes)) == 150
+    assert holes.to_dict()["digits, test"]["count"] == 2

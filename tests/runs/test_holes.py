@@ -58,3 +58,14 @@ def test_a_run_that_is_over_is_judged_however_few_samples_it_read():
     holes.check({"a": 4})
     with pytest.raises(ModalignError, match="1 of 4 samples could not be used"):
         holes.check({"a": 4}, ended=True)
+
+
+def test_samples_that_are_measured_again_and_again_are_counted_once():
+    holes = Holes(max_share=0.5, once=True)
+    for key in ("a", "b", "a"):
+        holes.add("gestures, test", key, "does not decode")
+    holes.add("gestures, val", "a", "does not decode")
+    assert {name: entry["count"] for name, entry in holes.to_dict().items()} == {
+        "gestures, test": 2,
+        "gestures, val": 1,
+    }

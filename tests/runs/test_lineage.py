@@ -82,7 +82,9 @@ def test_each_part_comes_from_the_latest_run_that_trained_it(runs):
 
 def test_a_parent_that_is_gone_is_named_with_what_to_do(runs):
     shutil.rmtree(runs / "align-audio-2")
-    with pytest.raises(ModalignError, match=r"parent gone: run instruct-3 was trained on align-audio-2.*which trains both"):
+    with pytest.raises(
+        ModalignError, match=r"parent gone: run instruct-3 was trained on align-audio-2.*which trains both"
+    ):
         lineage(runs / "instruct-3")
 
 

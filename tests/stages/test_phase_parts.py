@@ -8,8 +8,9 @@ from modalign.config.compose import compose_settings
 from modalign.config.recipes import RecipeBook
 from modalign.config.specs import Planner
 from modalign.errors import ModalignError
+from modalign.models.freezing import FreezePlan
 from modalign.stages.assemble import build_model
-from modalign.stages.phase_parts import parts_that_train
+from modalign.stages.phase_parts import parts_that_train, rate_scales
 
 
 def trained(modality, *changes):
@@ -70,3 +71,26 @@ def test_by_default_embedded_patches_rest_and_senses_keep_what_they_learned():
     assert settings.stages["align"].frozen_after == ("tokenizers", "positions")
     paper, _ = compose_settings(["model=onellm_7b", "stage=align", "modality=audio"])
     assert paper.stages["align"].frozen == paper.stages["align"].frozen_after == ()
+
+
+OWN = ("+model.projectors.own=${model.projectors.upm}", "modalities.audio.projector=own")
+
+
+def test_a_projector_of_its_own_is_new_in_the_phase_that_brings_it():
+    settings, _ = compose_settings(
+        ["stage=align", "modality=audio", "debug=tiny", "curriculum.groups=[[image],[audio]]", *OWN,
+         "stages.align.optimizer.earlier_scale=0.2"]
+    )  # fmt: skip
+    spec = Planner(settings, RecipeBook(settings)).plan()[-1]
+    parts = ("projectors.own.experts.0", "projectors.own.ports.audio", "projectors.upm.experts.0")
+    scales = rate_scales(FreezePlan(parts, ()), spec, settings.stages["align"].optimizer, settings.modalities)
+    assert scales["projectors.own.experts.0"] == 1.0
+    assert scales["projectors.upm.experts.0"] == 0.2
+    found = trained("audio", *OWN, "stages.align.frozen_after=[tokenizers,positions,projectors]")
+    assert any(part.startswith("projectors.own.experts") for part in found)
+
+
+def test_a_projector_that_nothing_goes_through_does_not_train():
+    found = trained("audio", *OWN, "stages.align.replay=none")
+    assert not any(part.startswith("projectors.upm") for part in found)
+    assert any(part.startswith("projectors.own.experts") for part in found)
