@@ -45,3 +45,21 @@ def test_a_modality_without_items_of_the_first_split_has_no_router_weights():
         settings=SimpleNamespace(evaluation=SimpleNamespace(splits=("test",))), items=lambda name, split: [],
     )  # fmt: skip
     assert Measure._router(measure, SimpleNamespace(modalities=("image",), stage="align"), model) == ({}, ())
+
+
+def asked_of(tuned, there, captions=("eeg",)):
+    """The recipes whose questions are asked, of `tuned` by what they carry, where `there` have a held-out split."""
+    book = SimpleNamespace(
+        media=lambda name: dict.fromkeys(tuned[name]), alignment_recipes=lambda _: captions,
+        is_there=lambda name, split: name in there, num_samples=lambda name, split: 9 if name in there else 0,
+    )  # fmt: skip
+    settings = SimpleNamespace(data=SimpleNamespace(instruct=dict.fromkeys(tuned, 1.0)))
+    return Measure.asked_of(SimpleNamespace(sources=SimpleNamespace(book=book), settings=settings), "eeg", "test")
+
+
+def test_every_recipe_of_tuning_that_has_the_split_is_asked_about():
+    tuned = {"eeg": ("eeg",), "eeg_side": ("eeg",), "pairs": ("eeg", "image"), "chat": ()}
+    assert asked_of(tuned, {"eeg", "eeg_side", "pairs", "chat"}) == ["eeg", "eeg_side"]
+    assert asked_of(tuned, {"eeg"}) == ["eeg"]
+    assert asked_of({"eeg_qa": ("eeg",)}, {"eeg_qa", "eeg"}) == ["eeg_qa"]
+    assert asked_of({"image": ("image",)}, {"eeg"}) == ["eeg"]

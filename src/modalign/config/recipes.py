@@ -91,6 +91,10 @@ class RecipeBook:
         there = self._num_there(name, split)
         return there if limit is None else min(there, limit)
 
+    def is_there(self, name: str, split: str) -> bool:
+        """Whether a split's shards are there, or can be made at once."""
+        return self.is_generated(name) or (self.folder(name) / split / MANIFEST_NAME).is_file()
+
     def train_limit(self, name: str) -> int | None:
         """How many training samples of a recipe are used, None for all of them."""
         return self.settings.data.train_samples.get(name)

@@ -125,10 +125,20 @@ class Measure:
             scores += found
             shown += [(modality, split, one) for one in self._first(asked, split)]
             if chat:
+                items = [item for name in self.asked_of(modality, split) for item in self.items(name, split)]
                 found, asked = score_answers(generate, items, modality, split)
                 scores += found
                 shown += [(modality, split, one) for one in self._first(asked, split)]
         return scores, shown
+
+    def asked_of(self, modality: str, split: str) -> list[str]:
+        """The recipes whose questions a modality is asked: those of instruction tuning that carry nothing else and have
+        the split, or where none has, those of its captions."""
+        book = self.sources.book
+        tuned = [name for name in self.settings.data.instruct if set(book.media(name)) == {modality}]
+        known = set(book.alignment_recipes(modality))
+        there = [name for name in tuned if name in known or book.is_there(name, split)]
+        return [name for name in there if book.num_samples(name, split)] or list(book.alignment_recipes(modality))
 
     def _splits(self, spec: RunSpec, modality: str) -> tuple[str, ...]:
         """A phase that adds senses may measure earlier ones on fewer splits."""
