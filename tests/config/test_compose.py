@@ -62,6 +62,13 @@ def test_options_are_the_shipped_and_the_own_ones(own):
     assert chosen_group("model", ()) is None
 
 
+def test_a_value_longer_than_the_name_of_a_file_may_be_is_set_like_any_other():
+    names = [f"dataset_{number}" for number in range(30)]
+    settings, _ = compose_settings([f"data.accept_licences=[{','.join(names)}]"])
+    assert len(",".join(names)) > 300
+    assert settings.data.accept_licences == tuple(names)
+
+
 def test_an_own_modality_with_a_misspelt_key_is_told_by_its_name(own):
     (own / "modalities" / "embedded" / "radar.yaml").write_text(RADAR.replace("prompts:", "promts:"))
     with pytest.raises(ModalignError, match=r"modalities\.radar"):

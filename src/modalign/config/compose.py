@@ -114,8 +114,10 @@ def chosen_group(group: str, arguments: Sequence[str], config_dir: Path | None =
     found = None
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if key != "experiment":
+            continue
         path = next((p for r in _roots(config_dir) if (p := r / "experiment" / f"{value}.yaml").is_file()), None)
-        if key == "experiment" and path is not None:
+        if path is not None:
             for entry in _yaml(path).get("defaults", []):
                 if isinstance(entry, dict) and f"override /{group}" in entry:
                     found = str(entry[f"override /{group}"])
