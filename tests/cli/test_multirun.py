@@ -8,6 +8,7 @@ import pytest
 
 from modalign.cli.arguments import TrainArguments
 from modalign.cli.multirun import combinations, sweep
+from modalign.config.places import conf_folder
 from modalign.errors import ModalignError
 from modalign.stages.notices import Notices
 
@@ -121,6 +122,21 @@ def test_the_command_of_a_job_names_the_folder_of_own_settings(ran, tmp_path, mo
     assert swept(tmp_path, "seed=0,1", "--config-dir", str(own)) == 0
     assert [words[:3] for words in commands] == [["train.py", "--config-dir", str(own)]] * 2
     assert {words[-1] for words in commands} == {"seed=0", "seed=1"}
+
+
+def test_a_file_of_ones_own_stands_in_for_the_shipped_one_in_every_job(ran, tmp_path, monkeypatch):
+    names = []
+
+    def run_all(specs, settings, *_):
+        names.append(settings.curriculum.name)
+        return 0
+
+    monkeypatch.setitem(sys.modules, RUN, SimpleNamespace(run_all=run_all))
+    shipped = (conf_folder() / "curriculum" / "by_size.yaml").read_text()
+    (tmp_path / "own" / "curriculum").mkdir(parents=True)
+    (tmp_path / "own" / "curriculum" / "by_size.yaml").write_text(shipped.replace("name: by_size", "name: mine"))
+    assert swept(tmp_path, "seed=0,1", "--config-dir", str(tmp_path / "own")) == 0
+    assert names == ["mine", "mine"]
 
 
 def test_a_notice_of_a_job_comes_to_the_terminal_once_and_into_its_file(ran, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """From a command line to settings: a folder of one's own adds to what ships, and nothing is left unresolved."""
 
+import re
+
 import pytest
 
 from modalign.config.compose import (
@@ -10,6 +12,7 @@ from modalign.config.compose import (
     options,
     with_pluses,
 )
+from modalign.config.places import conf_folder
 from modalign.errors import ModalignError
 
 RADAR = """
@@ -60,6 +63,41 @@ def test_options_are_the_shipped_and_the_own_ones(own):
     assert {"mine", "digits"} <= set(options("experiment", own))
     assert chosen_group("model", ("model=a", "model=b")) == "b"
     assert chosen_group("model", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "words", "read"),
+    [
+        ("config", "seed: 5", (), lambda s: s.seed == 5),
+        ("stages/align", "slice_size: 7", (), lambda s: s.stages["align"].slice_size == 7),
+        ("stages/onellm/align", "slice_size: 7", ("model=onellm_7b",), lambda s: s.stages["align"].slice_size == 7),
+        ("modalities/onellm/audio", "title: Ear", ("model=onellm_7b",), lambda s: s.modalities["audio"].title == "Ear"),
+        ("curriculum/by_size", "name: mine", (), lambda s: s.curriculum.name == "mine"),
+        ("data/onellm", "align: {image: [mine]}", ("data=onellm",), lambda s: s.data.align["image"] == ("mine",)),
+        ("model/embedded", "name: mine", ("experiment=digits",), lambda s: s.model.name == "mine"),
+    ],
+)
+def test_a_file_of_ones_own_stands_in_for_the_shipped_one_of_its_name(tmp_path, name, line, words, read):
+    shipped, key = (conf_folder() / f"{name}.yaml").read_text(), line.partition(":")[0]
+    assert not read(compose_settings(words)[0])
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"{name}.yaml").write_text(re.sub(rf"(?m)^{key}:.*\n( .*\n)*", f"{line}\n", shipped))
+    assert read(compose_settings(words, tmp_path)[0])
+    assert not read(compose_settings(words)[0])  # the folder is looked into by the command that names it alone
+
+
+def test_the_model_that_ones_own_config_yaml_chooses_brings_its_set_of_modalities(tmp_path):
+    chosen = (conf_folder() / "config.yaml").read_text().replace("- model: embedded", "- model: onellm_7b")
+    (tmp_path / "config.yaml").write_text(chosen)
+    assert modality_set((), tmp_path) == "onellm"
+    assert compose_settings((), tmp_path)[0].modalities == compose_settings(("model=onellm_7b",))[0].modalities
+
+
+def test_a_file_that_names_itself_to_add_to_the_shipped_one_is_told_in_a_line(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "embedded.yaml").write_text("defaults: [embedded, _self_]\nname: mine\n")
+    with pytest.raises(ModalignError, match=r"--config-dir .*: a file there .* cannot name itself in its defaults"):
+        compose_settings((), tmp_path)
 
 
 def test_a_value_longer_than_the_name_of_a_file_may_be_is_set_like_any_other():

@@ -35,6 +35,7 @@ from modalign.config.places import conf_folder
 from modalign.config.processes import check_processes, find_launch
 from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
+from modalign.config.search_path import own_files_first
 from modalign.config.specs import Planner, RunSpec
 from modalign.errors import ModalignError, ToldElsewhere
 from modalign.runs.interrupt import Interrupted
@@ -54,8 +55,7 @@ def sweep(parsed: TrainArguments) -> int:
     _check_commands(commands, parsed)
     overrides = with_pluses(parsed.overrides, parsed.config_dir, commands[0] if commands else None)
     offer_modalities(commands[0] if commands else overrides, parsed.config_dir)
-    searchpath = [f"hydra.searchpath=[file://{parsed.config_dir.resolve()}]"] if parsed.config_dir else []
-    sys.argv = [sys.argv[0], "--multirun", *searchpath, *overrides]
+    sys.argv = [sys.argv[0], "--multirun", *overrides]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us as they are, not as Hydra's own report of them
     failed: list[ModalignError] = []
     here = os.getpid()
@@ -73,7 +73,8 @@ def sweep(parsed: TrainArguments) -> int:
             return error.exit_code
 
     try:
-        hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")(told)()
+        with own_files_first(parsed.config_dir):
+            hydra.main(config_path=str(conf_folder()), config_name="config", version_base="1.3")(told)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ModalignError(f"--multirun: {first_line(error)}") from None
     return failed[0].exit_code if failed else 0

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from modalign.config.places import conf_folder
 from modalign.config.schema import Settings
+from modalign.config.search_path import own_files_first
 from modalign.errors import ModalignError, unknown_name
 
 
@@ -52,6 +53,11 @@ def compose_config(arguments: Sequence[str], config_dir: Path | None = None) -> 
         mark = error.problem_mark or error.context_mark
         where = f"{mark.name} line {mark.line + 1}" if mark else "a file of the configuration"
         raise ModalignError(f"{where} is not valid YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise ModalignError(
+            f"--config-dir {config_dir}: a file there stands in for the shipped one of its name, so it cannot name "
+            f"itself in its defaults: give it another name, or copy what it needs"
+        ) from None
 
 
 def with_pluses(
@@ -78,10 +84,9 @@ def _declared(key: str, known: Collection[str]) -> bool:
 
 
 def _composed(arguments: Sequence[str], config_dir: Path | None) -> DictConfig:
-    searchpath = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     offer_modalities(arguments, config_dir)
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("config", overrides=[*searchpath, *arguments])
+    with own_files_first(config_dir), initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("config", overrides=list(arguments))
 
 
 def offer_modalities(arguments: Sequence[str], config_dir: Path | None = None) -> None:
@@ -101,7 +106,7 @@ def modality_names(folder: str, config_dir: Path | None = None) -> list[str]:
 
 def modality_set(arguments: Sequence[str], config_dir: Path | None = None) -> str:
     """The set named by the chosen model's YAML (`model=`, possibly through `experiment=`)."""
-    chosen = chosen_group("model", arguments, config_dir) or "embedded"
+    chosen = chosen_group("model", arguments, config_dir) or _default("model", config_dir)
     for root in _roots(config_dir):
         path = root / "model" / f"{chosen}.yaml"
         if path.is_file():
@@ -126,6 +131,13 @@ def chosen_group(group: str, arguments: Sequence[str], config_dir: Path | None =
         if key == group and value:
             found = value
     return found
+
+
+def _default(group: str, config_dir: Path | None) -> str:
+    """What config.yaml chooses of a group; one's own config.yaml stands in for the shipped one."""
+    path = next(path for root in _roots(config_dir) if (path := root / "config.yaml").is_file())
+    chosen = (entry[group] for entry in _yaml(path).get("defaults", []) if isinstance(entry, dict) and group in entry)
+    return str(next(chosen, "embedded"))
 
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
