@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modalign.data.collate import Collator
-from modalign.errors import ModalignError
+from modalign.errors import BadSample, ModalignError
 from modalign.types import MediaSpan, Sample, Segment, TextSpan
 
 
@@ -83,6 +83,27 @@ def test_a_sample_without_supervised_token_is_an_error_that_names_it(spans, reas
     collator = Collator(encode, 1, 2, max_text_tokens=10)
     with pytest.raises(ModalignError, match=f"sample k7 of recipe greys has no supervised token: {reason}"):
         collator([sample("k1", TextSpan("x", target=True)), sample("k7", *spans)])
+
+
+def test_a_sample_that_is_only_too_long_is_a_bad_one_before_it_is_collated():
+    collator = Collator(encode, 1, 2, max_text_tokens=10)
+    answer = TextSpan("x", target=True)
+    cut = sample("k7", picture(0), TextSpan("nine char"), answer)
+    with pytest.raises(BadSample, match="sample k7: max_text_tokens=10 cut off all that it is to learn: raise it"):
+        collator.checked(cut)
+    fits, turns = sample("a", TextSpan("8 chars."), answer), sample("b", answer, TextSpan("nine char"), answer)
+    without_bos = Collator(encode, None, 2, max_text_tokens=10)
+    for checking, one in ((collator, fits), (collator, turns), (without_bos, cut)):
+        assert checking.checked(one) is one
+        assert checking([one]).loss_weights.sum() > 0
+    assert Collator(encode, 1, 2, max_text_tokens=10, require_targets=False).checked(cut) is cut
+
+
+def test_an_answer_that_is_empty_is_not_a_matter_of_length():
+    empty = sample("k7", TextSpan("a prompt that is far too long"), TextSpan("", target=True))
+    collator = Collator(encode, 1, 2, max_text_tokens=10)
+    with pytest.raises(ModalignError, match="its caption or answer is empty"):
+        collator([collator.checked(empty)])
 
 
 def test_inference_needs_no_targets():

@@ -194,6 +194,26 @@ def test_a_sample_without_supervised_token_stops_with_its_name_in_one_line(tmp_p
     )
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_a_question_that_leaves_no_room_for_its_answer_is_a_counted_hole(tmp_path, make_split, make_source, world_size):
+    def words(number):
+        question = "Why? " * (20 if number in (0, 4) else 1)
+        return {"conversation": [{"question": question, "answer": "So."}]}
+
+    source = make_source(make_split(tmp_path / "train", 8, words=words), ChatTemplate())
+    collator = Collator(encode, 1, 2, max_text_tokens=60)
+    ranks = [
+        SliceDataset({"greys": source}, TakingTurns("greys"), SLICE, rank, world_size, collator, stand_in=True)[0]
+        for rank in range(world_size)
+    ]
+    reason = "max_text_tokens=60 cut off all that it is to learn: raise it, or shorten its text"
+    cut = {"s0000", "s0004"}
+    assert {hole for batch in ranks for hole in batch.holes} == {("greys", key, reason) for key in cut}
+    keys = [key for batch in ranks if not batch.idle for key in batch.keys]
+    assert keys == [key for p in range(8) if (key := source.sample(p).key) not in cut]  # each stays in its place
+    assert sum(batch.idle for batch in ranks) == (2 if world_size == SLICE else 0)
+
+
 def test_variants_come_from_the_record(tmp_path, make_split, make_source):
     folder = make_split(tmp_path / "train", 8, words=lambda n: {"caption": "x", "subject": f"s{n % 2}"})
     batch = make_dataset(make_source(folder, variant_key="subject"))[0]

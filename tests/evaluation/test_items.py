@@ -41,6 +41,18 @@ def test_a_bad_sample_is_counted_and_the_next_good_one_takes_its_place():
     }
 
 
+def test_what_a_check_refuses_is_a_bad_sample_too():
+    def checked(sample):
+        if sample.key == "1":
+            raise BadSample(sample.key, "too long")
+        return sample
+
+    holes = Holes(0.01)
+    found = load_samples(Split(9, bad={0}), 2, "val", holes, checked)
+    assert [sample.key for sample in found] == ["2", "3"]
+    assert [example["reason"] for example in holes.to_dict()["digits, val"]["examples"]] == ["cut short", "too long"]
+
+
 def test_too_large_a_share_of_bad_samples_is_an_error():
     with pytest.raises(ModalignError, match=r"recipe digits, test: 20 of 120 .*data.max_bad_share=0.01"):
         load_samples(Split(200, bad=set(range(20))), 100, "test", Holes(0.01))

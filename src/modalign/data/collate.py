@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modalign.errors import ModalignError
+from modalign.errors import BadSample, ModalignError
 from modalign.types import Batch, MediaBatch, MediaSpan, Sample, Segment, TextSpan
 
 
@@ -28,7 +28,7 @@ class Collator:
     `tokenizer_encode` gives token ids without special ones. With `bos_id`, every sample begins with a segment of that
     one token, which carries no loss. At most `max_text_tokens` of a sample are kept; how many were cut off is counted
     in its meta as `truncated`. A sample that is left without a supervised token raises ModalignError, which names it,
-    unless `require_targets` is False (inference).
+    unless `require_targets` is False (inference); `checked` finds those that are only too long beforehand.
     """
 
     def __init__(
@@ -65,6 +65,21 @@ class Collator:
             supervised=tuple(number for number, weight in enumerate(row.weights) if weight),
         )
 
+    def checked(self, sample: Sample) -> Sample:
+        """The sample; raises BadSample where `max_text_tokens` would cut off all that it is to learn."""
+        room = self.max_text_tokens - (self.bos_id is not None)
+        texts = [span for span in sample.spans if isinstance(span, TextSpan)]
+        if not self.require_targets or not any(_teaches(span) for span in texts):
+            return sample
+        for span in texts:
+            if room > 0 and _teaches(span):
+                return sample
+            room -= len(self._tokens(span))
+        reason = (
+            f"max_text_tokens={self.max_text_tokens} cut off all that it is to learn: raise it, or shorten its text"
+        )
+        raise BadSample(sample.key, reason)
+
     def _lay_out(self, sample: Sample, row: _Row) -> tuple[tuple[Segment, ...], int]:
         """The sample's segments, with its text and media added to the row, and the number of tokens cut off."""
         first, truncated = len(row.ids), 0
@@ -88,7 +103,7 @@ class Collator:
 
     def _unsupervised(self, sample: Sample, truncated: int) -> ModalignError:
         reason = "its caption or answer is empty: mend or remove it"
-        if any(isinstance(span, TextSpan) and span.target and span.text and span.weight for span in sample.spans):
+        if any(isinstance(span, TextSpan) and _teaches(span) for span in sample.spans):
             reason = f"max_text_tokens={self.max_text_tokens} cut {truncated} tokens off: raise it"
         return ModalignError(f"sample {sample.key} of recipe {sample.recipe} has no supervised token: {reason}")
 
@@ -102,6 +117,11 @@ class Collator:
         row.ids.extend(ids)
         row.weights.extend([weight] * len(ids))
         return segment
+
+
+def _teaches(span: TextSpan) -> bool:
+    """Whether its tokens carry loss."""
+    return span.target and bool(span.text) and bool(span.weight)
 
 
 def _stack(modality: str, spans: list[tuple[str, MediaSpan]]) -> MediaBatch:

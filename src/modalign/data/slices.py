@@ -37,7 +37,8 @@ class SliceDataset(Dataset[Batch]):
     """Map-style and unbounded: item n is the collated share of this rank in slice n, the n-th of the schedule.
 
     Slice k of a source is positions k * slice_size … of its stream; rank r has the r-th contiguous part. Bad samples
-    are left out and named in the batch's `holes` as (recipe, key, reason); a batch may be empty for that reason, or,
+    and those that `max_text_tokens` cuts before their answer begins are left out and named in the batch's `holes` as
+    (recipe, key, reason); a batch may be empty for that reason, or,
     with `stand_in`, idle: another sample of the source, whose loss counts nothing, so that this rank computes what the
     others do. Whatever else is wrong raises DataError. Large samples are decoded by up to `threads` threads.
     """
@@ -78,27 +79,37 @@ class SliceDataset(Dataset[Batch]):
         source, share = self.sources[name], self.slice_size // self.world_size
         first = occurrence * self.slice_size + self.rank * share
         positions = range(first, first + share)
-        samples, holes = _read(source, positions, "outputs" if source.shelves else "nothing", self.spread)
+        samples, holes = self._read(source, positions, "outputs" if source.shelves else "nothing")
         if source.shelves and (holes or not _alike(samples)):
             # A slice is computed whole or not at all, in its full size: an output's last bits may hang on how many
             # media are computed together.
-            samples, holes = _read(source, positions, "nothing" if holes else "names", self.spread)
+            samples, holes = self._read(source, positions, "nothing" if holes else "names")
         if samples or not self.stand_in:
             return self.collator(samples, name, holes)
-        batch = self.collator([_any_sample(source)], name, holes)
+        batch = self.collator([self._any_sample(source)], name, holes)
         return replace(batch, loss_weights=torch.zeros_like(batch.loss_weights), supervised=(), idle=True)
 
+    def _read(
+        self, source: Source, positions: Sequence[int], use: Use
+    ) -> tuple[list[Sample], list[tuple[str, str, str]]]:
+        """The samples at these positions, and what is bad among them; shelves are one thread's."""
+        if source.shelves or self.spread.threads < 2:
+            made = [_or_bad(partial(source.sample, position, use)) for position in positions]
+        else:
+            made = _read_and_spread(source, positions, self.spread)
+        made = [one if isinstance(one, BadSample) else _or_bad(partial(self.collator.checked, one)) for one in made]
+        holes = [(source.recipe.name, one.key, one.reason) for one in made if isinstance(one, BadSample)]
+        return [one for one in made if not isinstance(one, BadSample)], holes
 
-def _read(
-    source: Source, positions: Sequence[int], use: Use, spread: Spread
-) -> tuple[list[Sample], list[tuple[str, str, str]]]:
-    """The samples at these positions, and what is bad among them; shelves are one thread's."""
-    if source.shelves or spread.threads < 2:
-        made = [_or_bad(partial(source.sample, position, use)) for position in positions]
-    else:
-        made = _read_and_spread(source, positions, spread)
-    holes = [(source.recipe.name, one.key, one.reason) for one in made if isinstance(one, BadSample)]
-    return [one for one in made if not isinstance(one, BadSample)], holes
+    def _any_sample(self, source: Source) -> Sample:
+        """The source's first sample that is not bad."""
+        bad: BadSample | None = None
+        for index in range(len(source)):
+            try:
+                return self.collator.checked(source.at(index))
+            except BadSample as error:
+                bad = bad or error
+        raise ModalignError(f"recipe {source.recipe.name} has no usable sample: {bad}; run `modalign verify` on it")
 
 
 def _read_and_spread(source: Source, positions: Sequence[int], spread: Spread) -> list[Sample | BadSample]:
@@ -125,14 +136,3 @@ def _alike(samples: Sequence[Sample]) -> bool:
     reached: dict[str, str] = {}
     media = [span for sample in samples for span in sample.spans if isinstance(span, MediaSpan)]
     return all(reached.setdefault(span.modality, span.reached) == span.reached for span in media)
-
-
-def _any_sample(source: Source) -> Sample:
-    """The source's first sample that is not bad."""
-    bad: BadSample | None = None
-    for index in range(len(source)):
-        try:
-            return source.at(index)
-        except BadSample as error:
-            bad = bad or error
-    raise ModalignError(f"recipe {source.recipe.name} has no usable sample: {bad}; run `modalign verify` on it")

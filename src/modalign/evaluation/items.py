@@ -32,9 +32,16 @@ def load_items(source: Source, num_items: int, split: str, holes: Holes) -> list
     return list(_good(source, num_items, split, holes, _item))
 
 
-def load_samples(source: Source, num_samples: int, split: str, holes: Holes) -> list[Sample]:
-    """The same of a source whose template lays its samples out."""
-    return list(_good(source, num_samples, split, holes, Source.at))
+def load_samples(
+    source: Source, num_samples: int, split: str, holes: Holes, checked: Callable[[Sample], Sample] | None = None
+) -> list[Sample]:
+    """The same of a source whose template lays its samples out; `checked` gives a sample back or raises BadSample."""
+
+    def read(source: Source, index: int) -> Sample:
+        sample = Source.at(source, index)
+        return sample if checked is None else checked(sample)
+
+    return list(_good(source, num_samples, split, holes, read))
 
 
 def _good(

@@ -199,7 +199,8 @@ class Engine:
             if not self.sources.book.num_samples(name, "val"):
                 continue
             source = self.sources.source(name, "val", template_of(stage))
-            samples = load_samples(source, self.settings.evaluation.validation_items, "val", self.sources.holes)
+            items, holes = self.settings.evaluation.validation_items, self.sources.holes
+            samples = load_samples(source, items, "val", holes, collator.checked)
             batches.setdefault(self._label(name), []).extend(
                 collator(samples[i : i + stage.slice_size], name) for i in range(0, len(samples), stage.slice_size)
             )

@@ -151,7 +151,7 @@ class FeatureCache(pl.Callback):
         """Why a modality is computed live, judged by two slices of the first recipe that has it."""
         source = next(s for s in self.data.sources.values() if modality in s.recipe.media)
         source.shelves = {modality: shelf}
-        samples = usable(source, 2 * rows, 2 * rank * rows)
+        samples = usable(source, self.data.collator, 2 * rows, 2 * rank * rows)
         source.shelves = {}
         if len(samples) < 2 * rows:
             return f"no two slices of usable samples in {source.recipe.name}"

@@ -49,12 +49,12 @@ class Trial:
         return {name: value if name == "whole" else float(f"{value:.4g}") for name, value in asdict(self).items()}
 
 
-def usable(source: Source, count: int, first: int) -> list[Sample]:
+def usable(source: Source, collator: Collator, count: int, first: int) -> list[Sample]:
     """`count` samples of the source from position `first` on, decoded, with their names; fewer where most are bad."""
     samples: list[Sample] = []
     for position in range(first, first + _TRIES * count):
         try:
-            samples.append(source.sample(position, "names"))
+            samples.append(collator.checked(source.sample(position, "names")))
         except BadSample:
             continue
         if len(samples) == count:
@@ -100,7 +100,7 @@ def measure(
     model: AlignedModel, source: Source, collator: Collator, rows: int, first: int, device: torch.device, passes: float
 ) -> Trial:
     """Read and compute a few slices, keep what came, read it again; the fastest of a few rounds counts."""
-    slices = [usable(source, rows, first + number * _TRIES * rows) for number in range(2)]
+    slices = [usable(source, collator, rows, first + number * _TRIES * rows) for number in range(2)]
     names = [_names(source, samples) for samples in slices]
     every = [(m, name) for one in names for m, found in one.items() for name in found]
     named = [(m, name) for m, name in every if name is not None]
@@ -109,7 +109,7 @@ def measure(
     for number in range(_ROUNDS):
         place = number % 2
         begin = time.perf_counter()
-        read = usable(source, rows, first + place * _TRIES * rows)
+        read = usable(source, collator, rows, first + place * _TRIES * rows)
         outputs = _computed(model, source, collator(read, source.recipe.name).to(device))
         live.append(time.perf_counter() - begin)
         begin = time.perf_counter()

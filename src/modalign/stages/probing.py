@@ -60,7 +60,8 @@ class Probing:
         samples = []
         for name, split in there:
             source = self.sources.source(name, split, self._template())
-            samples += load_samples(source, -(-self.items // len(there)), split, Holes(settings.data.max_bad_share))
+            holes, count = Holes(settings.data.max_bad_share), -(-self.items // len(there))
+            samples += load_samples(source, count, split, holes, self.collator.checked)
         return self.collator(samples[: self.items], names[0]) if len(samples) > 1 else None
 
     def _template(self) -> Template:

@@ -102,7 +102,11 @@ class Slices:
         tokenizer = self.tokenizer
         longest = stage.max_text_tokens or settings.model.max_text_tokens
         collator = Collator(tokenizer.encode, tokenizer.bos_id, tokenizer.eos_id, longest)
-        return SliceDataset({name: source}, _Only(name), stage.slice_size, 0, self.world_size, collator)[0]
+        batch = SliceDataset({name: source}, _Only(name), stage.slice_size, 0, self.world_size, collator)[0]
+        if not batch.keys:
+            _, key, reason = batch.holes[0]
+            raise ModalignError(f"recipe {name}: its first samples cannot be used; the first of them, {key}: {reason}")
+        return batch
 
     def shape(self, name: str, modality: str) -> tuple[int, ...]:
         """The shape of a decoded medium: as its decoder or its tokenizer states it, else that of a sample."""
