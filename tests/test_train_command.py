@@ -212,6 +212,18 @@ def test_a_recipe_whose_folder_is_missing_or_empty_says_what_to_do(train, greys)
         assert "put its shards there and run `modalign index`" in said
 
 
+def test_a_held_out_split_that_is_not_there_is_told_before_anything_trains(train, greys, copy, monkeypatch):
+    settings, (recipe,) = greys(), greys.folder.parents[2].glob("recipes/greys.yaml")
+    recipe.write_text(f"{recipe.read_text()}splits: {{train: 16, val: 4, test: 4}}\n")
+    monkeypatch.setattr("modalign.stages.phase_run.PhaseRun.__call__", lambda _: pytest.fail("it trained"))
+    test = greys.folder.parent / "test"
+    said = refusal(train, *settings, "evaluation.validation_every=0", "evaluation.probe_every=0")
+    assert f"recipe greys: nothing at {test}, on which it is validated or measured: " in said
+    assert "leave 'test' out of the recipe's splits" in said
+    said = refusal(train, *settings, "evaluation.validation_every=1")
+    assert f"recipe greys: nothing at {greys.folder.parent / 'val'}, " in said
+
+
 def test_a_shard_that_is_cut_short_is_named_before_anything_trains(train, greys):
     settings = greys()
     shard = greys.folder / "shard-000000.tar"

@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from modalign.data.shards import ShardWriter
+from modalign.data.sources.encode import encode_png
 
 SHORT = (
     "debug=tiny", "stage=align", "modality=audio", "curriculum.groups=[[image],[audio]]", "model.backbones=[]",
@@ -142,6 +146,28 @@ def test_a_model_without_weights_and_recipes_without_data_are_planned_and_named(
     assert "recipe photos: nothing at data/photos" in told
     assert "language model somebody/large-7b" in told
     assert all(line in said.out for line in plan["missing"])
+
+
+def test_a_held_out_split_that_was_not_made_is_planned_and_named(modalign, empty):
+    (empty / "recipes").mkdir()
+    (empty / "recipes" / "photos.yaml").write_text(
+        "name: photos\ntitle: photos\nsource: somewhere\nlicence: MIT\ntask: caption\nmedia: {image: png}\n"
+        "splits: {train: 16, val: 4, test: 4}\nfolder: photos\nmake: {_target_: modalign.data.sources.FolderSource}\n"
+    )
+    with ShardWriter(empty / "data" / "photos" / "train") as writer:
+        for number in range(16):
+            picture = encode_png(np.full((16, 16, 3), number, np.uint8))
+            writer.write(f"s{number:02d}", {"png": picture, "json": b'{"caption": "a grey"}'})
+    words = ("debug=tiny", "stage=align", "modality=image", "paths.recipes=[recipes]", "+data.align.image=[photos]")
+    for every, splits in ((0, ["test"]), (10, ["val", "test"])):
+        said = modalign("plan", *words, f"evaluation.validation_every={every}", "--json", "plan.json")
+        assert said.code == 0, said.err
+        told = [line for line in json.loads((empty / "plan.json").read_text())["missing"] if "photos" in line]
+        assert told == [
+            f"recipe photos: nothing at data/photos/{split}, on which it is validated or measured: "
+            f"run `modalign shards photos`, or leave '{split}' out of the recipe's splits"
+            for split in splits
+        ]
 
 
 @pytest.mark.parametrize(

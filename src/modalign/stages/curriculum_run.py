@@ -31,6 +31,7 @@ from modalign.runs.manifest import read_manifest
 from modalign.runs.ranks import Ranks, joined
 from modalign.runs.record import CurriculumRecord, record_folder, write_record
 from modalign.stages.engine import computes_on_gpu
+from modalign.stages.held_out import require_held_out
 from modalign.stages.measure import Measure
 from modalign.stages.notices import quiet_libraries
 from modalign.stages.phase_run import PhaseRun
@@ -67,6 +68,7 @@ def _run_phases(
     sources = SourceBook(settings, RecipeBook(settings))
     ranks.together(lambda: rehearse(sources, missing))
     ranks.first_then_all(lambda: sources.ensure(_recipes(settings, specs, missing)))
+    ranks.together(lambda: require_held_out(settings, sources.book, missing))
     ranks.together(lambda: rehearse_data(sources, missing))
     measure = Measure(sources)
     record = CurriculumRecord(settings.curriculum.name)

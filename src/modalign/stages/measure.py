@@ -19,6 +19,7 @@ from modalign.evaluation.items import Item, load_items, load_samples, vocabulary
 from modalign.evaluation.scores import Results, Score, ShownSample, TextLoss, results_bytes
 from modalign.runs.files import write_atomic
 from modalign.runs.folder import RunFolder
+from modalign.stages.held_out import measured_splits
 from modalign.stages.kept_features import ItemFeatures, KeptFeatures
 from modalign.stages.sources import SourceBook, chat_template
 from modalign.types import MediaBatch, Sample, Span
@@ -112,7 +113,7 @@ class Measure:
         chat = self.settings.stages[spec.stage].template == "chat"
         question = self.settings.modalities[modality].prompts[0] if chat else None
         recipes = self.sources.book.alignment_recipes(modality)
-        splits = self._splits(spec, modality)
+        splits = measured_splits(self.settings, spec, modality)
         kinds = vocabulary(self.items(name, split) for name in recipes for split in splits)
         self._kinds[modality] = kinds
         scores: list[Score] = []
@@ -139,11 +140,6 @@ class Measure:
         known = set(book.alignment_recipes(modality))
         there = [name for name in tuned if name in known or book.is_there(name, split)]
         return [name for name in there if book.num_samples(name, split)] or list(book.alignment_recipes(modality))
-
-    def _splits(self, spec: RunSpec, modality: str) -> tuple[str, ...]:
-        """A phase that adds senses may measure earlier ones on fewer splits."""
-        earlier = bool(spec.new) and modality not in spec.new
-        return self.settings.evaluation.splits[: self.settings.evaluation.earlier_splits if earlier else None]
 
     def _pairs(self, generate: Generator, name: str) -> tuple[list[Score], list[tuple[str, str, Asked]]]:
         label = "+".join(self.sources.book.media(name))

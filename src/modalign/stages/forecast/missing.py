@@ -14,6 +14,7 @@ from modalign.data.recipes import make_hint
 from modalign.errors import ModalignError
 from modalign.models.encoders.open_clip_tower import repository
 from modalign.models.hub import is_here
+from modalign.stages.held_out import absent_splits
 from modalign.stages.sources import SourceBook
 
 WEIGHTS = (
@@ -31,6 +32,7 @@ def missing(settings: Settings, book: PlanningBook, specs: Sequence[RunSpec], wo
         *_phases(settings, book, specs, words),
         *_licences(settings, book, specs),
         *_recipes(settings, book, specs),
+        *absent_splits(settings, book, specs),
         *_files(settings, specs),
     ]
 
