@@ -73,6 +73,26 @@ def test_shards_of_a_recipe_count_what_was_dropped_and_why(modalign, captioned, 
     assert "18 of them, spread over all, decode" in said.out
 
 
+def test_shards_tell_samples_that_occur_more_than_once(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data"]
+    assert "more than once" not in modalign(*words, tmp_path / "once").out
+    with (folder / "captions.csv").open("a") as file:
+        file.write("".join(f"{number}.png,grey {number}\n" for number in (0, 1, 2)))
+    said = modalign(*words, tmp_path / "again").out
+    assert "21 written, 2 dropped" in said
+    assert "3 samples occur more than once (the first: 00000020-0)\n" in said
+    for number in range(3):
+        (folder / f"copy-{number}.png").write_bytes(picture(number))
+    names = [f"{number}.png" for number in range(3)] + [f"copy-{number}.png" for number in range(3)]
+    rows = [
+        f"{name},a grey,{split}" for name, split in zip(names, ["train"] * 3 + ["test", "test", "train"], strict=True)
+    ]
+    (folder / "captions.csv").write_text("\n".join(["file,caption,fold", *rows]))
+    said = modalign(*words, tmp_path / "copies", "make.labels={split: fold}").out
+    assert "3 samples occur more than once (the first: 00000003-copy-0), 2 of them in another split than before" in said
+
+
 def test_shards_whose_files_do_not_decode_say_so_at_once(modalign, captioned, tmp_path):
     folder, recipes = captioned
     words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data"]

@@ -94,3 +94,7 @@ def tell(report: MakeReport) -> None:
     for reason, number in sorted(report.dropped.items(), key=lambda entry: -entry[1]):
         first = next((key for key, why in report.examples if why == reason), "")
         say(f"  {count(number)} dropped: {reason}" + (f" (the first: {first})" if first else ""))
+    if again := report.repeats.count:
+        across = report.repeats.across
+        told = f", {count(across)} of them in another split than before" if across else ""
+        say(f"  {count(again)} samples occur more than once (the first: {report.repeats.first}){told}")

@@ -122,6 +122,7 @@ def _write(
                 _check_split(recipe, split)
                 writers[split] = stack.enter_context(ShardWriter(report.folder / split, samples_per_shard))
             writers[split].write(key, members)
+            report.repeats.add(split, key, members)
         if not writers:
             raise ModalignError(f"recipe {recipe.name}: not one sample could be made; {report.told()}")
     report.written = {split: writer.num_samples for split, writer in writers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +19,35 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
+class Repeats:
+    """Samples of the very bytes of an earlier one: how many, the first one's key, how many lie in another split."""
+
+    count: int = 0
+    first: str = ""
+    across: int = 0
+    _seen: dict[bytes, str] = field(default_factory=dict, repr=False)
+
+    def add(self, split: str, key: str, members: Mapping[str, bytes]) -> None:
+        """Note a sample that is written; 8 bytes of it are kept."""
+        digest = hashlib.blake2b(digest_size=8)
+        for extension in sorted(members):
+            digest.update(f"{extension} {len(members[extension])} ".encode())
+            digest.update(members[extension])
+        content = digest.digest()
+        if content not in self._seen:
+            self._seen[content] = split
+            return
+        self.count += 1
+        self.first = self.first or key
+        self.across += self._seen[content] != split
+
+
+@dataclass(slots=True)
 class MakeReport:
     """What was made: samples written by split, samples dropped by reason, and the first of those (key, reason).
 
-    `drops` has the dropped ones by split and reason, `kept` the splits that were there before.
+    `drops` has the dropped ones by split and reason, `kept` the splits that were there before, `repeats` what was
+    written more than once.
     """
 
     folder: Path
@@ -31,6 +57,7 @@ class MakeReport:
     drops: dict[str, dict[str, int]] = field(default_factory=dict)
     shown: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+    repeats: Repeats = field(default_factory=Repeats)
 
     @property
     def total_written(self) -> int:

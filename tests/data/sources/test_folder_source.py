@@ -45,6 +45,15 @@ def test_splits_are_exact_and_the_same_every_time(birds):
     assert splits != [split for split, _, _ in FolderSource(birds, table, labels=labels | {"seed": 4})]
 
 
+def test_rows_of_one_file_fall_into_one_split(birds):
+    again = [f"{'./' * (number % 2)}sub/bird {number}.JPEG,once more" for number in range(10)]
+    items = list(FolderSource(birds, rows(birds, again)))
+    splits = [split for split, _, _ in items]
+    assert splits[:10] == splits[10:]
+    assert len({key for _, key, _ in items}) == 20
+    assert len(set(splits)) > 1
+
+
 def test_what_is_left_out_is_counted_by_reason(birds):
     extra = ["none.jpg,a bird", "empty.jpg,a bird", "virus.pyd,a bird", "../outside.jpg,a bird", ",a bird",
              "sub/bird 1.JPEG,"]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ class FolderSource:
     """Files below `folder`, named by a column of `table`, each a sample with the words that `labels` makes of its row.
 
     `file` is the column with the file's path inside the folder; several media in one sample are a mapping of member
-    extension to column, such as {image.jpg: photo, audio.flac: sound}. Left out, and counted by reason: files that are
+    extension to column, such as {image.jpg: photo, audio.flac: sound}. Rows of one file (of several media the first)
+    are shared out together, so that none is learned and asked about. Left out, and counted by reason: files that are
     missing, empty, outside the folder or of a type that is never decoded, and rows without words.
     """
 
@@ -39,8 +41,11 @@ class FolderSource:
     def __iter__(self) -> Iterator[Item | Dropped]:
         """Samples in the table's order, with what was left out in between."""
         rows, root = read_table(self.table), self.folder.resolve()
+        first: dict[str, int] = {}
         for number, row in enumerate(rows):
-            key = self._key(number, row)
+            name = self._name(row)
+            key = clean_key(number, Path(name).stem)
+            place = first.setdefault(posixpath.normpath(name), number)
             try:
                 members = self._members(row, root)
                 record = self.labels.record(row, str(self.table))
@@ -48,11 +53,12 @@ class FolderSource:
                 yield Dropped(key, str(error))
                 continue
             members["json"] = json.dumps(record, ensure_ascii=False).encode()
-            yield self.labels.split_of(row, number, len(rows), str(self.table)), key, members
+            yield self.labels.split_of(row, place, len(rows), str(self.table)), key, members
 
-    def _key(self, number: int, row: Row) -> str:
+    def _name(self, row: Row) -> str:
+        """The row's file, the first of several."""
         first = self.file if isinstance(self.file, str) else next(iter(self.file.values()))
-        return clean_key(number, Path(str(column(row, first, str(self.table)))).stem)
+        return str(column(row, first, str(self.table)))
 
     def _members(self, row: Row, root: Path) -> dict[str, bytes]:
         if isinstance(self.file, str):

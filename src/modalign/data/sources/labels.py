@@ -59,7 +59,7 @@ class Labels:
         return record
 
     def split_of(self, row: Row, number: int, num_rows: int, where: str) -> str:
-        """The split of row `number` of num_rows."""
+        """The split of row `number` of num_rows; rows that are given one number fall into one split."""
         if self.split is not None:
             return str(column(row, self.split, where))
         place, end = Permutation(num_rows, derive_seed(self.seed, "splits"))(number), 0.0
