@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from modalign.cli.ask import decode_files
 from modalign.cli.show import recipes_of
 from modalign.config.compose import compose_settings
 from modalign.config.recipes import RecipeBook
@@ -107,6 +108,42 @@ def test_shards_whose_files_do_not_decode_say_so_at_once(modalign, captioned, tm
     said = modalign(*words, tmp_path / "none")
     assert said.code == 2
     assert "recipe greys: 18 of 18 samples that were tried do not decode" in said.error
+
+
+def test_series_that_are_cut_or_padded_are_told_with_their_number(modalign, tmp_path, capsys):
+    folder, recipes = tmp_path / "moves", tmp_path / "recipes"
+    for place in (folder, recipes):
+        place.mkdir()
+    steps = {0: 100, 1: 100, 2: 240, 3: 60, 4: 160}
+    for number, length in steps.items():
+        np.save(folder / f"{number}.npy", np.zeros((length, 6), np.float32))
+    rows = [f"{number}.npy,a move,train" for number in steps]
+    (folder / "captions.csv").write_text("\n".join(["file,caption,fold", *rows]))
+    make = {
+        "_target_": "modalign.data.sources.FolderSource", "folder": str(folder), "table": str(folder / "captions.csv"),
+        "labels": {"split": "fold"},
+    }  # fmt: skip
+    content = {
+        "name": "moves", "title": "Moves", "source": "here", "licence": "CC0-1.0", "task": "caption",
+        "media": {"imu": "npy"}, "folder": "moves", "make": make,
+    }  # fmt: skip
+    (recipes / "moves.yaml").write_text(yaml.safe_dump(content))
+    words = ["moves", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"]
+    cut = "cut, the first: 00000002-2: 240 steps where num_steps=100 (see `mode` of its decoder)\n"
+    padded = "padded with zeros, the first: 00000003-3: 60 steps where num_steps=100 (see `mode` of its decoder)\n"
+    made = modalign("shards", *words).out
+    assert "imu: 2 of 5 that were tried " + cut in made
+    assert "imu: 1 of 5 that were tried " + padded in made
+    read = modalign("verify", *words, "--decode").out
+    assert "imu: 2 " + cut in read
+    assert "imu: 1 " + padded in read
+    assert "num_steps" not in modalign("verify", *words, "--decode", "+modalities.imu.decoder.mode=resample").out
+    refused = modalign("verify", *words, "--decode", "+modalities.imu.decoder.mode=at_most")
+    assert "240 steps are more than num_steps=100" in refused.out
+    capsys.readouterr()
+    settings, _ = compose_settings([])
+    assert decode_files(settings, [("imu", "2.npy", (folder / "2.npy").read_bytes())], {})
+    assert "note: --imu 2.npy: 240 steps where num_steps=100: cut" in capsys.readouterr().err
 
 
 def test_shards_need_what_the_recipe_leaves_open(modalign, captioned, tmp_path):

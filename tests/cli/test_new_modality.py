@@ -35,7 +35,7 @@ def write(path, content):
 
 
 SAMPLES = {
-    "glove.npy": (numbers(200, 5), [], "series", "SeriesDecoder"),
+    "glove.npy": (numbers(200, 5), [], "series", "mode: at_most"),
     "lever.npy": (numbers(40000, 2), [], "series", "mode: resample"),
     "table.csv": (numbers(90, 2), [], "series", "num_channels: 2"),
     "wire.npy": (numbers(300), ["--kind", "series"], "series", "num_channels: 1"),

@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = [modality for modality, *_ in files]
     question = _question(str(options.run), options.question, asked, chat, manifest, settings)
     prepare_environment()
-    media = _decode(settings, files, variants)
+    media = decode_files(settings, files, variants)
     with working(lambda: f"asking {manifest.name}"):
         answer = _answer(options.run, settings, media, question)
     say(answer or "(nothing: the model ended its answer at once)")
@@ -154,15 +154,22 @@ def _question(
     return prompt
 
 
-def _decode(
+def decode_files(
     settings: Settings, files: Sequence[tuple[str, str, Any]], variants: dict[str, str]
 ) -> tuple[MediaSpan, ...]:
-    """The files as the model's input, before it is loaded, so that a bad one is told at once."""
+    """The files as the model's input, before it is loaded, so that a bad one, or a part cut off, is told at once."""
+    from modalign.data.decoding import length_change
     from modalign.stages.asking import MediaFile, decode
     from modalign.stages.sources import SourceBook
 
     named = [MediaFile(m, content, variants.get(m), told=f"--{m} {name}") for m, name, content in files]
-    return decode(named, SourceBook(settings, RecipeBook(settings)))
+    sources = SourceBook(settings, RecipeBook(settings))
+    spans = decode(named, sources)
+    for modality, name, content in files:
+        if (change := length_change(sources.decoder(modality), content)) is not None:
+            what, why = change
+            warn(f"note: --{modality} {name}: {why}: {what}")
+    return spans
 
 
 def _answer(folder: Path, settings: Settings, media: tuple[MediaSpan, ...], question: str | None) -> str:

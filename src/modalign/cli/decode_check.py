@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from modalign.cli.terminal import count, say
 from modalign.config.recipes import RecipeBook
@@ -15,9 +16,30 @@ from modalign.errors import BadSample, ModalignError
 SOME = 32  # of a split, spread evenly
 
 
-def decoding_check(settings: Settings, recipe: Recipe) -> Check:
-    """A check that decodes a raw sample's media and reads its words; ValueError or BadSample where it cannot."""
-    from modalign.data.dataset import Source
+class Changes:
+    """Media that decode, but not as they are: cut, or padded with zeros, counted by modality."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[int, str]] = {}
+
+    def add(self, modality: str, key: str, what: str, why: str) -> None:
+        """Count one medium."""
+        number, first = self._found.get((modality, what), (0, f"{key}: {why}"))
+        self._found[modality, what] = (number + 1, first)
+
+    def tell(self, of: str = "") -> None:
+        """Print how many there are, each kind with the first of them."""
+        for (modality, what), (number, first) in self._found.items():
+            say(f"{modality}: {count(number)}{of} {what}, the first: {first} (see `mode` of its decoder)")
+
+
+def decoding_check(settings: Settings, recipe: Recipe, changes: Changes) -> Check:
+    """A check that decodes a raw sample's media and reads its words; ValueError or BadSample where it cannot.
+
+    What decodes cut or padded is counted among `changes`.
+    """
+    from modalign.data.dataset import Decoder, Source
+    from modalign.data.decoding import length_change
     from modalign.data.reader import RawSample
     from modalign.data.templates import CaptionTemplate
     from modalign.stages.sources import SourceBook
@@ -34,7 +56,19 @@ def decoding_check(settings: Settings, recipe: Recipe) -> Check:
             return self.sample
 
     book, reader = SourceBook(settings, RecipeBook(settings)), OneSample()
-    decoders = {modality: book.decoder(modality) for modality in recipe.media}
+
+    def watched(modality: str) -> Decoder:
+        decoder = book.decoder(modality)
+
+        def decode(content: Any, rng: Any) -> Any:
+            value = decoder(content, rng)
+            if (change := length_change(decoder, content)) is not None:
+                changes.add(modality, reader.sample.key, *change)
+            return value
+
+        return decode
+
+    decoders = {modality: watched(modality) for modality in recipe.media}
     lengths = book.lengths(recipe)
     source = Source(recipe, reader, decoders, CaptionTemplate(), lambda position: (0, 0), lengths=lengths)
 
@@ -54,7 +88,8 @@ def decode_some(settings: Settings, recipe: Recipe, splits: Iterable[Path]) -> N
 
     if not set(recipe.media) <= set(settings.modalities):
         return
-    check = decoding_check(settings, recipe)
+    changes = Changes()
+    check = decoding_check(settings, recipe, changes)
     tried, bad = 0, list[str]()
     for split in splits:
         reader = ShardReader(split)
@@ -68,6 +103,7 @@ def decode_some(settings: Settings, recipe: Recipe, splits: Iterable[Path]) -> N
             except ValueError as error:
                 bad.append(f"{split.name}: {reader.key(place)}: {error}")
         reader.close()
+    changes.tell(f" of {count(tried)} that were tried")
     if not bad:
         say(f"{count(tried)} of them, spread over all, decode")
         return

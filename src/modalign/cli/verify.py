@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from modalign.cli.decode_check import decoding_check
+from modalign.cli.decode_check import Changes, decoding_check
 from modalign.cli.parser import VerbParser, read_settings
 from modalign.cli.terminal import count, print_table, say, working
 from modalign.config.recipes import RecipeBook
@@ -29,7 +29,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--decode", action="store_true", help="decode every medium of a recipe too")
     parser.add_settings()
     options = parser.parse(arguments)
-    folders, check, hint = _targets(options)
+    changes = Changes()
+    folders, check, hint = _targets(options, changes)
     reports = []
     for folder in folders:
         with working(lambda folder=folder: f"reading {folder}"):  # type: ignore[misc]
@@ -38,6 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     print_table(("split", "samples", "readable", "bad"), rows, numbers=(1, 2, 3))
     for report in reports:
         _name_damage(report)
+    changes.tell()
     if damaged := [report for report in reports if not report.ok]:
         bad = sum(len(report.bad) for report in damaged)
         where = ", ".join(str(report.folder) for report in damaged)
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _targets(options: argparse.Namespace) -> tuple[list[Path], Check | None, str]:
+def _targets(options: argparse.Namespace, changes: Changes) -> tuple[list[Path], Check | None, str]:
     """The splits to read, how to check a sample, and what to do where they are missing.
 
     A word that is both a recipe and a folder is the recipe; the folder is then given as ./name.
@@ -70,7 +72,7 @@ def _targets(options: argparse.Namespace) -> tuple[list[Path], Check | None, str
     expected = [split for split in recipe.splits if book.num_samples(recipe.name, split)]
     found = splits_of(place) if place.is_dir() else []
     folders = list(dict.fromkeys([*(place / split for split in expected), *found])) or [place]
-    return folders, decoding_check(settings, recipe) if options.decode else None, make_hint(recipe)
+    return folders, decoding_check(settings, recipe, changes) if options.decode else None, make_hint(recipe)
 
 
 def splits_of(folder: Path) -> list[Path]:

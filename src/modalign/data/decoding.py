@@ -34,6 +34,12 @@ def standardised(decoder: Any, value: Tensor) -> Tensor:
     return value if standard is None else standard(value)
 
 
+def length_change(decoder: Any, content: Any) -> tuple[str, str] | None:
+    """What a decoder does to a medium that is not of the length it expects, and why, where it says so."""
+    change = getattr(decoder, "length_change", None)
+    return None if change is None else change(content)
+
+
 def content_digest(members: tuple[bytes, ...], context: bytes = b"") -> bytes:
     """16 bytes that stand for what the members hold and where each ends, after a context of any fixed length."""
     state = hashlib.blake2b(context, digest_size=16)

@@ -82,10 +82,26 @@ def test_a_series_is_padded_cropped_or_resampled(npy):
     assert SeriesDecoder(19, 2, mode="resample")(npy(ramp))[0].tolist() == pytest.approx(np.arange(0, 9.5, 0.5))
     with pytest.raises(ValueError, match="10 steps are fewer than num_steps=12; mode=pad"):
         SeriesDecoder(12, 2, mode="crop")(npy(ramp))
+    assert SeriesDecoder(12, 2, mode="at_most")(npy(ramp))[0].tolist() == [*range(10), 0, 0]
+    with pytest.raises(ValueError, match="10 steps are more than num_steps=9; mode=pad would cut them"):
+        SeriesDecoder(9, 2, mode="at_most")(npy(ramp))
     drawn = {
         float(SeriesDecoder(4, 2, random_crop=True)(npy(ramp), np.random.default_rng(seed))[0, 0]) for seed in range(30)
     }
     assert drawn == set(range(7))
+
+
+def test_a_series_decoder_says_what_it_cuts_or_pads_unless_it_was_asked_to(npy):
+    ramp = npy(np.zeros((10, 2)))
+    assert SeriesDecoder(4, 2).length_change(ramp) == ("cut", "10 steps where num_steps=4")
+    for mode in ("pad", "at_most"):
+        assert SeriesDecoder(12, 2, mode=mode).length_change(ramp) == (
+            "padded with zeros",
+            "10 steps where num_steps=12",
+        )
+        assert SeriesDecoder(10, 2, mode=mode).length_change(ramp) is None
+    asked = [SeriesDecoder(4, 2, mode=mode) for mode in ("crop", "resample")] + [SeriesDecoder(4, 2, random_crop=True)]
+    assert not [decoder for decoder in asked if decoder.length_change(ramp) is not None]
 
 
 def test_channels_are_standardised_each_by_itself(npy):

@@ -96,8 +96,9 @@ def _series(sample: SampleFile, name: str, host: Host) -> Draft:
     steps = length if length <= MAX_STEPS else KEPT_STEPS
     kernel, stride = window(steps)
     mean, std = spread(array, (0,), 16)
-    comment = f"of {length} in the sample; others are cut or padded with zeros (mode: pad | crop | resample)"
-    mode = {} if steps == length else {"mode": "resample"}
+    others = "shorter are padded with zeros, longer refused (mode: pad would cut them)"
+    comment = f"of {length} in the sample; {others if steps == length else 'others are resampled, too'}"
+    mode = {"mode": "at_most" if steps == length else "resample"}
     return Draft(
         {"_target_": "modalign.data.decoders.series.SeriesDecoder", "num_steps": steps, "num_channels": channels,
          "mean": mean, "std": std, **mode},

@@ -13,15 +13,15 @@ from modalign.data.decoders.arrays import read_array
 from modalign.data.decoders.settings import check_above_zero, check_counts, per_channel
 from modalign.errors import unknown_name
 
-_MODES = ("pad", "crop", "resample")
+_MODES = ("pad", "at_most", "crop", "resample")
 
 
 class SeriesDecoder:
     """A signal, stored as .npy or .csv [T, C], as [num_channels, num_steps], standardised by channel.
 
     `mode` says what happens to other lengths: "pad" puts zeros (after standardising) behind a short one and crops a
-    long one, "crop" refuses a short one, "resample" interpolates linearly. Crops are random with a generator where
-    `random_crop`, else from the start.
+    long one, "at_most" refuses a long one instead, "crop" a short one, "resample" interpolates linearly. Crops are
+    random with a generator where `random_crop`, else from the start.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class SeriesDecoder:
         num_channels: int,
         mean: float | list[float] = 0.0,
         std: float | list[float] = 1.0,
-        mode: Literal["pad", "crop", "resample"] = "pad",
+        mode: Literal["pad", "at_most", "crop", "resample"] = "pad",
         random_crop: bool = False,
     ) -> None:
         if mode not in _MODES:
@@ -56,6 +56,16 @@ class SeriesDecoder:
         series = self._fit((series - self.mean) / self.std, rng)
         return torch.from_numpy(np.ascontiguousarray(series.T, dtype=np.float32))
 
+    def length_change(self, data: bytes) -> tuple[str, str] | None:
+        """What becomes of a file of another length, and why; None where that was asked for (crops, resampling)."""
+        length = len(read_array(data, "series"))
+        told = f"{length} steps where num_steps={self.num_steps}"
+        if length < self.num_steps and self.mode in ("pad", "at_most"):
+            return "padded with zeros", told
+        if length > self.num_steps and self.mode == "pad" and not self.random_crop:
+            return "cut", told
+        return None
+
     def _fit(self, series: np.ndarray, rng: Generator | None) -> np.ndarray:
         length = len(series)
         if self.mode == "resample" and length != self.num_steps:
@@ -65,6 +75,8 @@ class SeriesDecoder:
             if self.mode == "crop":
                 raise ValueError(f"{length} steps are fewer than num_steps={self.num_steps}; mode=pad would take it")
             return np.pad(series, ((0, self.num_steps - length), (0, 0)))
+        if self.mode == "at_most" and length > self.num_steps:
+            raise ValueError(f"{length} steps are more than num_steps={self.num_steps}; mode=pad would cut them")
         start = 0
         if self.random_crop and rng is not None:
             start = int(rng.integers(length - self.num_steps + 1))
