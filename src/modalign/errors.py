@@ -34,11 +34,15 @@ class BadSample(ModalignError):
         self.reason = " ".join(reason.split())
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that one may have meant, if any is like it."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> ModalignError:
     """An error for a name that is not declared: names the nearest one and lists the known ones."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    suggestion = f"did you mean '{nearest[0]}'? " if nearest else ""
+    suggestion = f"did you mean '{nearest}'? " if (nearest := nearest_name(name, names)) else ""
     place = f" in {where}" if where else ""
     listing = ", ".join(names) if names else "none"
     return ModalignError(f"unknown {kind} '{name}'{place}: {suggestion}known: {listing}")

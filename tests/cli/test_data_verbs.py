@@ -158,6 +158,22 @@ def test_an_unknown_recipe_names_the_nearest(modalign):
         assert "unknown recipe 'digitz' in data_recipes: did you mean 'digits'?" in modalign(verb, "digitz").error
 
 
+def test_a_misspelt_modality_of_a_recipe_is_told_with_the_nearest(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    words = ["greys", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"]
+    file = recipes / "greys.yaml"
+    file.write_text(file.read_text().replace("image: png", "imagge: png"))
+    made = modalign("shards", *words, f"make.folder={folder}")
+    assert made.code == 0
+    assert "recipe greys: no modality 'imagge' yet (did you mean 'image'?): nothing was decoded\n" in made.out
+    for verb in (["show", *words], ["verify", *words, "--decode"]):
+        message = "unknown modality 'imagge' in recipe greys: media: did you mean 'image'? known: audio, "
+        assert message in modalign(*verb).error
+    file.write_text(file.read_text().replace("imagge: png", "xyzzy: png"))
+    (tmp_path / "data").rename(tmp_path / "before")
+    assert "no modality 'xyzzy' yet: nothing was decoded\n" in modalign("shards", *words, f"make.folder={folder}").out
+
+
 def test_shards_that_are_there_are_not_written_over(modalign, captioned, tmp_path):
     folder, recipes = captioned
     words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"]

@@ -11,7 +11,7 @@ from modalign.config.recipes import RecipeBook
 from modalign.config.schema import Settings
 from modalign.data.recipes import Recipe
 from modalign.data.verify import Check
-from modalign.errors import BadSample, ModalignError
+from modalign.errors import BadSample, ModalignError, nearest_name
 
 SOME = 32  # of a split, spread evenly
 
@@ -58,7 +58,7 @@ def decoding_check(settings: Settings, recipe: Recipe, changes: Changes) -> Chec
     book, reader = SourceBook(settings, RecipeBook(settings)), OneSample()
 
     def watched(modality: str) -> Decoder:
-        decoder = book.decoder(modality)
+        decoder = book.decoder(modality, f"recipe {recipe.name}: media")
 
         def decode(content: Any, rng: Any) -> Any:
             value = decoder(content, rng)
@@ -82,11 +82,14 @@ def decoding_check(settings: Settings, recipe: Recipe, changes: Changes) -> Chec
 def decode_some(settings: Settings, recipe: Recipe, splits: Iterable[Path]) -> None:
     """Decode some samples of each split and say what does not; ModalignError where none of them does.
 
-    A recipe with a medium that the settings have no modality for is left alone.
+    A recipe with a medium that the settings have no modality for is left alone, and that is told.
     """
     from modalign.data.reader import ShardReader
 
-    if not set(recipe.media) <= set(settings.modalities):
+    if unknown := [modality for modality in recipe.media if modality not in settings.modalities]:
+        nearest = nearest_name(unknown[0], settings.modalities)
+        meant = f" (did you mean '{nearest}'?)" if nearest else ""
+        say(f"recipe {recipe.name}: no modality '{unknown[0]}' yet{meant}: nothing was decoded")
         return
     changes = Changes()
     check = decoding_check(settings, recipe, changes)

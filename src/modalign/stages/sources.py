@@ -21,7 +21,7 @@ from modalign.data.reader import ShardReader
 from modalign.data.recipes import Recipe, make_hint
 from modalign.data.stream import open_stream
 from modalign.data.templates import CaptionTemplate, ChatTemplate, Template, TextTemplate
-from modalign.errors import ModalignError
+from modalign.errors import ModalignError, unknown_name
 from modalign.runs.holes import Holes
 from modalign.stages.decoded import DecodedCache
 
@@ -40,9 +40,11 @@ class SourceBook:
         self.holes = Holes(settings.data.max_bad_share, once=True)  # bad samples among those that are measured
         self._decoders: dict[str, Any] = {}
 
-    def decoder(self, modality: str) -> Any:
-        """The modality's decoder."""
+    def decoder(self, modality: str, where: str = "") -> Any:
+        """The modality's decoder; ModalignError for one that the settings do not have, with `where` it was named."""
         if modality not in self._decoders:
+            if modality not in self.settings.modalities:
+                raise unknown_name("modality", modality, self.settings.modalities, where)
             declared = self.settings.modalities[modality].decoder
             self._decoders[modality] = build(declared, f"modalities.{modality}.decoder")
         return self._decoders[modality]
@@ -52,9 +54,9 @@ class SourceBook:
         declared = self.settings.modalities[modality].augment
         return [build(each, f"modalities.{modality}.augment[{number}]") for number, each in enumerate(declared)]
 
-    def _read_decoder(self, modality: str, training: bool) -> Callable[..., Tensor]:
+    def _read_decoder(self, modality: str, training: bool, where: str) -> Callable[..., Tensor]:
         """The modality's decoder with its results kept, followed by the modality's augmentations in training."""
-        decoder = self.cache.wrap(self.decoder(modality))
+        decoder = self.cache.wrap(self.decoder(modality, where))
         changes = self.augmentations(modality) if training else []
         return Augmented(decoder, changes) if changes else decoder
 
@@ -80,7 +82,7 @@ class SourceBook:
         recipe = self.book.get(name)
         seed = derive_seed(self.settings.seed, "phase", drawn) if drawn else self.settings.seed
         reader = self._reader(recipe, split, stage is not None, seed)
-        decoders = {m: self._read_decoder(m, training=stage is not None) for m in recipe.media}
+        decoders = {m: self._read_decoder(m, stage is not None, f"recipe {name}: media") for m in recipe.media}
         prompts: dict[str, Sequence[str]] = {m: self.settings.modalities[m].prompts for m in recipe.media}
         data = self.settings.data
         count = min(len(reader), (self.book.train_limit(name) if split == "train" else None) or len(reader))
