@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from modalign.evaluation.probes.findings import find_probes
+from modalign.cli.probe import tell
+from modalign.evaluation.probes.findings import InputUse, ModalityProbe, Probes, find_probes
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_one_modality_of_a_run_of_instruction_goes_elsewhere_on_request(modalign
     assert said.code == 0, said.err
     assert list(find_probes(tmp_path / tiny_runs.instruct.name).modalities) == ["image"]
     assert sorted(path.name for path in tiny_runs.instruct.iterdir()) == before
+
+
+def test_a_probe_of_the_training_is_told_with_its_step_and_without_gradients(capsys):
+    use = InputUse(1.0, 2.0, 2.0, 1.0, 0.5, 1.5)
+    now = ModalityProbe(300, 8, use, gradients={"llm": 0.5, "projectors.upm.experts": 2.0})
+    tell(Probes("a-run", "val", {"image": ModalityProbe(200, 64, use), "video": now}))
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert told[0][:4] == ["modality", "after", "step", "items"]
+    assert [row[:3] for row in told[1:3]] == [["image", "200", "64"], ["video", "300", "8"]]
+    assert told[4:] == [["gradient", "of", "video"], ["llm", "5.00e-01"], ["projectors.upm.experts", "2.00e+00"]]
 
 
 @pytest.mark.parametrize(

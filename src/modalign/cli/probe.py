@@ -140,8 +140,8 @@ def tell(probes: Probes) -> None:
 
 
 def _tell_use(probes: Probes) -> None:
-    header = ("modality", "items", "loss", "shuffled", "blank", "gain", "95 % interval", "used", "caption found",
-              "in five", "of")  # fmt: skip
+    header = ("modality", "after step", "items", "loss", "shuffled", "blank", "gain", "95 % interval", "used",
+              "caption found", "in five", "of")  # fmt: skip
     rows = []
     for name, probe in probes.modalities.items():
         use, found = probe.use, probe.retrieval
@@ -151,8 +151,8 @@ def _tell_use(probes: Probes) -> None:
         losses = [f"{value:.3f}" for value in (use.real, use.shuffled, use.blank)]
         interval = f"{use.low:+.3f} … {use.high:+.3f}"
         used = "yes" if use.used else "NO"
-        rows.append([name, str(probe.items), *losses, f"{use.gain:+.3f}", interval, used, *ranked])
-    print_table(header, rows, numbers=(1, 2, 3, 4, 5, 6, 8, 9, 10))
+        rows.append([name, str(probe.step), str(probe.items), *losses, f"{use.gain:+.3f}", interval, used, *ranked])
+    print_table(header, rows, numbers=(1, 2, 3, 4, 5, 6, 7, 9, 10, 11))
 
 
 def _tell_gradients(probes: Probes) -> None:
@@ -164,6 +164,6 @@ def _tell_gradients(probes: Probes) -> None:
             kind[name] = (kind.get(name, 0.0) ** 2 + norm**2) ** 0.5
     if kinds:
         say("")
-        rows = [[kind, *(f"{norms.get(m, 0.0):.2e}" for m in probes.modalities)] for kind, norms in kinds.items()]
-        columns = range(1, len(probes.modalities) + 1)
-        print_table(("gradient of", *probes.modalities), rows, numbers=columns)
+        probed = [name for name, probe in probes.modalities.items() if probe.gradients]
+        rows = [[kind, *(f"{norms.get(m, 0.0):.2e}" for m in probed)] for kind, norms in kinds.items()]
+        print_table(("gradient of", *probed), rows, numbers=range(1, len(probed) + 1))
