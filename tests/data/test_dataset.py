@@ -282,6 +282,13 @@ def test_a_source_is_checked_when_it_is_built(make_source, tmp_path, make_split)
         SliceDataset({"greys": make_source(folder)}, TakingTurns("nowhere"), 4, 0, 1, Collator(encode, 1, 2))[0]
 
 
+def test_a_recipe_without_a_usable_sample_is_told_with_what_names_them(tmp_path, make_source, make_split):
+    source = {"greys": make_source(make_split(tmp_path / "some", 8), media={"depth": "png"})}
+    idle = SliceDataset(source, TakingTurns("greys"), 4, 0, 1, Collator(encode, 1, 2), stand_in=True)
+    with pytest.raises(DataError, match=r"recipe greys has no usable sample: .*run `modalign verify greys --decode`"):
+        idle[0]
+
+
 def test_members_of_types_that_are_never_decoded_are_never_read(tmp_path, make_source, png):
     """A .pyd member, which webdataset's own decoder would unpickle, lies beside the others and is left alone."""
     trap = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."

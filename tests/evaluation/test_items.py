@@ -59,7 +59,7 @@ def test_too_large_a_share_of_bad_samples_is_an_error():
 
 
 def test_a_split_without_one_good_sample_is_an_error_however_small():
-    with pytest.raises(ModalignError, match=r"recipe digits, val: 3 of 3 samples could not be used"):
+    with pytest.raises(ModalignError, match=r"digits, val: 3 of 3 reads could not be used.*`modalign verify digits --"):
         load_samples(Split(3, bad={0, 1, 2}), 3, "val", Holes(0.01))
 
 

@@ -109,7 +109,8 @@ class SliceDataset(Dataset[Batch]):
                 return self.collator.checked(source.at(index))
             except BadSample as error:
                 bad = bad or error
-        raise ModalignError(f"recipe {source.recipe.name} has no usable sample: {bad}; run `modalign verify` on it")
+        name = source.recipe.name
+        raise ModalignError(f"recipe {name} has no usable sample: {bad}; run `modalign verify {name} --decode`")
 
 
 def _read_and_spread(source: Source, positions: Sequence[int], spread: Spread) -> list[Sample | BadSample]:

@@ -55,8 +55,9 @@ class Holes:
             if (ended or read >= self.grace) and entry["count"] > self.max_share * read:
                 first = entry["examples"][0]
                 raise ModalignError(
-                    f"recipe {recipe}: {entry['count']} of {read} samples could not be used, above data.max_bad_share="
-                    f"{self.max_share:g}; the first was {first['key']} ({first['reason']}); run `modalign verify` on it"
+                    f"recipe {recipe}: {entry['count']} of {read} reads could not be used, above data.max_bad_share="
+                    f"{self.max_share:g}; the first was {first['key']} ({first['reason']}); run "
+                    f"`modalign verify {recipe.partition(',')[0]} --decode`, which names all"
                 )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
