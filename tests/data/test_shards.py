@@ -1,10 +1,12 @@
 """Shards are written whole or not at all, byte for byte the same, and webdataset reads them."""
 
 import errno
+import gc
 import json
 import os
 import resource
 import signal
+import sys
 
 import pytest
 
@@ -115,8 +117,10 @@ def test_no_sample_is_an_error(tmp_path):
         ShardWriter(tmp_path / "train", samples_per_shard=0)
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     """A real limit of the system (RLIMIT_FSIZE) plays the disk that fills."""
+    later = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: later.append(repr(told.exc_value)))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def write():
@@ -132,6 +136,9 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    del caught
+    gc.collect()
+    assert later == []
 
 
 def test_no_space_left_is_told_as_such(tmp_path, monkeypatch):

@@ -155,8 +155,9 @@ class ShardFile:
 
     def abandon(self) -> None:
         """Close what will not be finished."""
-        with suppress(OSError):  # what a full disk did not take is still in the buffer
-            self._file.close()
+        for held in (self._tar, self._file):  # an open stream of tar would write to the closed file when it is freed
+            with suppress(OSError):  # what a full disk did not take is still in the buffer
+                held.close()
 
 
 def shard_name(number: int) -> str:
