@@ -174,6 +174,15 @@ def test_a_misspelt_modality_of_a_recipe_is_told_with_the_nearest(modalign, capt
     assert "no modality 'xyzzy' yet: nothing was decoded\n" in modalign("shards", *words, f"make.folder={folder}").out
 
 
+def test_a_misspelt_split_is_told_with_the_nearest(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    words = ["greys", f"paths.recipes=[{recipes}]", "--data", tmp_path]
+    assert modalign("shards", *words, f"make.folder={folder}").code == 0
+    told = "unknown split 'tset' in recipe greys: did you mean 'test'? known: test, train, val"
+    assert modalign("show", *words, "--split", "tset").error == told
+    assert modalign("show", *words, "--split", "test").code == 0
+
+
 def test_shards_that_are_there_are_not_written_over(modalign, captioned, tmp_path):
     folder, recipes = captioned
     words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data", tmp_path / "data"]

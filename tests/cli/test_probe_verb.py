@@ -55,7 +55,7 @@ def test_a_probe_of_the_training_is_told_with_its_step_and_without_gradients(cap
     [
         (["--modality", "vidoe"], "did you mean 'video'?"),
         (["--items", "1"], "compares at least two"),
-        (["--split", "tset"], "fewer than two samples in tset"),
+        (["--split", "tset"], "unknown split 'tset' in recipes world_image, world_video: did you mean 'test'?"),
         (["seed=3"], "cannot be changed for a run that is finished"),
     ],
 )

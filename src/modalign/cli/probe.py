@@ -10,6 +10,7 @@ from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, quoted, settings_only
 from modalign.cli.run_settings import changed_settings
 from modalign.cli.terminal import print_table, say, working
+from modalign.config.recipes import RecipeBook
 from modalign.errors import ModalignError, unknown_name
 from modalign.evaluation.probes.findings import ModalityProbe, Probes, find_probes, write_probes
 from modalign.runs.finished import answering_run
@@ -41,6 +42,9 @@ def run(arguments: Sequence[str]) -> int:
     for name in options.modality or ():
         if name not in known:
             raise unknown_name("modality", name, known, f"run {manifest.name}")
+    if options.split is not None:
+        book = RecipeBook(settings)
+        book.check_split(options.split, [name for one in known for name in book.alignment_recipes(one)])
     prepare_environment()
     from modalign.stages.engine import set_threads
     from modalign.stages.load_run import load_run

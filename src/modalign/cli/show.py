@@ -45,6 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         if not sources.present(name):
             say(f"\n{name}: nothing at {book.folder(name)}")
             continue
+        book.check_split(options.split, [name])
         laid_out = settings.stages[stage]
         source = sources.source(name, options.split, template_of(laid_out), laid_out)
         say(f"\n{name}/{options.split}, {len(source)} samples, laid out for stage {stage}")

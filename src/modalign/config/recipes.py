@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,18 @@ class RecipeBook:
     def is_there(self, name: str, split: str) -> bool:
         """Whether a split's shards are there, or can be made at once."""
         return self.is_generated(name) or (self.folder(name) / split / MANIFEST_NAME).is_file()
+
+    def check_split(self, split: str, names: Iterable[str]) -> None:
+        """Raise ModalignError for a split that none of the named recipes declares or has shards of."""
+        names = list(dict.fromkeys(names))
+        known = {one for name in names for one in self._splits(name)}
+        if known and split not in known:
+            raise unknown_name("split", split, known, f"recipe{'s' * (len(names) > 1)} {', '.join(names)}")
+
+    def _splits(self, name: str) -> set[str]:
+        folder = self.folder(name)
+        made = folder.glob(f"*/{MANIFEST_NAME}") if isinstance(folder, Path) else ()
+        return {*self.get(name).splits, *(path.parent.name for path in made)}
 
     def train_limit(self, name: str) -> int | None:
         """How many training samples of a recipe are used, None for all of them."""
