@@ -112,6 +112,16 @@ def test_tuning_has_the_published_number_of_items_of_every_kind(choice, image):
     assert image.items() <= settings.data.instruct.items()
 
 
+@pytest.mark.parametrize("choice", ["model=onellm_7b", "experiment=onellm_released"])
+def test_the_weights_of_tuning_count_what_is_a_sample_of_a_recipe(choice):
+    settings, _ = planned(choice, "curriculum=onellm")
+    book, passes = PlanningBook(settings), {}
+    for recipe, weight in settings.data.instruct.items():
+        if book.get(recipe).task != "caption":  # of whose several captions each pass draws one
+            passes[recipe] = 1000 * weight / book.num_samples(recipe, "train")
+    assert 0.3 < min(passes.values()) < max(passes.values()) < 5, passes
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
