@@ -32,8 +32,8 @@ class SpectrogramDecoder:
 
     Channels are averaged; another rate is resampled to rate_hz. Short sounds are padded with zeros before
     standardising (OneLLM's rule); long ones keep their start, or with `random_crop` and a generator a random part.
-    `mask_mels` and `mask_frames` are the largest widths of SpecAugment's random bands (0: none). OneLLM's values:
-    16000 Hz, 128 mels, 1024 frames, mean -4.2677393, std 9.1379948.
+    `mask_mels` and `mask_frames` are the largest widths of SpecAugment's random bands (0: none), which are set to zero
+    before standardising too. OneLLM's values: 16000 Hz, 128 mels, 1024 frames, mean -4.2677393, std 9.1379948.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SpectrogramDecoder:
         wave = self._crop(wave - wave.mean(), rng)
         mel = log_mel(wave, self.rate_hz, self.num_mels, self.window, self.hop, self.low_hz)
         mel = np.pad(mel, ((0, 0), (0, self.num_frames - mel.shape[1])))
-        return torch.from_numpy(self._mask((mel - np.float32(self.mean)) / np.float32(self.std), rng)[None])
+        return torch.from_numpy((self._mask(mel, rng) - np.float32(self.mean))[None] / np.float32(self.std))
 
     def _crop(self, wave: np.ndarray, rng: Generator | None) -> np.ndarray:
         """What num_frames windows need of the wave, from its start or from a random frame on."""
