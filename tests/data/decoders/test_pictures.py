@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from modalign.config.build import build
 from modalign.data.decoders import DepthDecoder, ImageDecoder, NormalDecoder, StackDecoder, VideoDecoder
 from modalign.data.decoding import standardised
+from modalign.errors import ModalignError
 from modalign.types import MediaBatch
 
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -120,3 +122,18 @@ def test_a_stack_wants_one_member_for_each_decoder(files):
         stack(files["jpg"])
     with pytest.raises(ValueError, match="different shapes"):
         StackDecoder([ImageDecoder(8), ImageDecoder(9)])((files["jpg"], files["png"]))
+
+
+def test_a_stack_is_declared_in_a_yaml_and_crops_its_members_alike(picture_file):
+    declared = {"_target_": "modalign.data.decoders.image.ImageDecoder", "size_px": 16, "scale": [0.5, 0.6]}
+    stack = build(
+        {"_target_": "modalign.data.decoders.stack.StackDecoder", "decoders": [declared, declared]}, "decoder"
+    )
+    picture = picture_file(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8), "PNG")
+    first, second = stack((picture, picture), np.random.default_rng(1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, stack((picture, picture))[0])
+    with pytest.raises(ModalignError, match="ImageDecoder: got an unexpected keyword argument 'px'"):
+        StackDecoder([{**declared, "px": 8}])
+    with pytest.raises(ModalignError, match="name one at least"):
+        StackDecoder([])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,20 @@ from numpy.random import Generator, default_rng
 from torch import Tensor
 
 from modalign.data.decoding import standardised
+from modalign.errors import ModalignError
+from modalign.targets import KEY, locate
 
 
 class StackDecoder:
-    """Members of a recipe's "jpg+png" as [len(decoders), ...]; all draw the same random numbers, so crop alike."""
+    """Members of a recipe's "jpg+png" as [len(decoders), ...]; all draw the same random numbers, so crop alike.
 
-    def __init__(self, decoders: Sequence[Callable[[Any, Generator | None], Tensor]]) -> None:
-        self.decoders = list(decoders)
+    `decoders` are decoders, or what a YAML says of them: a `_target_` and its settings.
+    """
+
+    def __init__(self, decoders: Sequence[Callable[[Any, Generator | None], Tensor] | Mapping[str, Any]]) -> None:
+        if not decoders:
+            raise ModalignError("StackDecoder: decoders must name one at least")
+        self.decoders = [_built(declared) if isinstance(declared, Mapping) else declared for declared in decoders]
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -37,3 +44,12 @@ class StackDecoder:
         if len({frame.shape for frame in frames}) > 1:
             raise ValueError(f"frames of different shapes: {', '.join(str(tuple(frame.shape)) for frame in frames)}")
         return torch.stack(frames)
+
+
+def _built(declared: Mapping[str, Any]) -> Callable[[Any, Generator | None], Tensor]:
+    settings = dict(declared)
+    target = str(settings.pop(KEY, ""))
+    try:
+        return locate(target, "StackDecoder: decoders")(**settings)
+    except TypeError as error:
+        raise ModalignError(f"StackDecoder: {target}: {str(error).partition('__init__() ')[2]}") from error
