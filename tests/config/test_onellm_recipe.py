@@ -82,6 +82,7 @@ def test_one_image_projector_is_trained_and_then_copied_to_three_experts():
     released, others = planned("experiment=onellm_released")
     assert others[0].num_experts is None
     assert released.model.projectors["upm"]["router"]["kind"] == "sigmoid"
+    assert (upm["start_scale"], released.model.projectors["upm"]["start_scale"]) == ("embeddings", "one")
 
 
 def test_prompts_are_the_papers():

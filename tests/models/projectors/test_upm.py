@@ -97,6 +97,17 @@ def test_scale_is_matched_once_however_often_it_is_asked(make_upm):
     assert 0.05 < float(port.start_tag.std()) < 0.2
 
 
+def test_the_released_start_keeps_its_own_scale(make_upm):
+    upm = make_upm(["image"], start_scale="one")
+    upm.match_scale(0.1)
+    port = upm.ports["image"]
+    assert torch.equal(port.out_norm.weight, torch.ones(24))
+    for tag in (port.start_tag, port.end_tag):
+        assert 0 <= float(tag.min()) < 0.3 < 0.7 < float(tag.max()) < 1
+    with pytest.raises(ModalignError, match="start_scale 'two'"):
+        make_upm(["image"], start_scale="two")
+
+
 def test_without_tags_only_queries_leave(make_upm):
     assert make_upm(["image"], tags=False)(features(), "image").values.shape == (2, 3, 24)
 

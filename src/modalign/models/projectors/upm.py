@@ -18,12 +18,21 @@ from modalign.models.projectors.router import Router, RouterSettings, constant_w
 from modalign.models.shards import whole
 from modalign.types import TokenSet
 
+_START_SCALES = ("embeddings", "one")
+
 
 class Port(nn.Module):
     """What is a modality's own: query tokens, projections in and out, and the tags around its tokens."""
 
     def __init__(
-        self, width_in: int, width: int, width_out: int, num_queries: int, tags: bool, query_std: float, tag_std: float
+        self,
+        width_in: int,
+        width: int,
+        width_out: int,
+        num_queries: int,
+        tags: bool,
+        query_std: float,
+        tag_std: float | None,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(num_queries, width) * query_std)
@@ -31,8 +40,8 @@ class Port(nn.Module):
         self.in_norm = nn.LayerNorm(width)
         self.out_proj = nn.Linear(width, width_out)
         self.out_norm = nn.LayerNorm(width_out)
-        self.start_tag = nn.Parameter(torch.randn(width_out) * tag_std) if tags else None
-        self.end_tag = nn.Parameter(torch.randn(width_out) * tag_std) if tags else None
+        self.start_tag = nn.Parameter(_drawn(width_out, tag_std)) if tags else None
+        self.end_tag = nn.Parameter(_drawn(width_out, tag_std)) if tags else None
 
     def enter(self, features: Float[Tensor, "N L _"]) -> Float[Tensor, "N L D"]:
         """Features into the experts' width."""
@@ -51,7 +60,8 @@ class UniversalProjector(nn.Module):
     """Eq. 2 of the paper: the experts' query tokens, weighted by the modality's router and summed.
 
     `width_in` is the encoder's width, `width` the experts', `width_out` the language model's; `hidden` the SwiGLU's.
-    With one expert there is no router.
+    With one expert there is no router. `start_scale`: soft tokens and tags start as wide as the language model's
+    embedding rows ("embeddings"), or at 1 and with tags drawn evenly from 0 to 1 ("one": the released OneLLM).
     """
 
     def __init__(
@@ -70,8 +80,11 @@ class UniversalProjector(nn.Module):
         query_std: float = 0.02,
         tag_std: float = 0.02,
         norm_eps: float = 1e-5,
+        start_scale: str = "embeddings",
     ) -> None:
         super().__init__()
+        if start_scale not in _START_SCALES:
+            raise unknown_name("start_scale", start_scale, _START_SCALES, "UniversalProjector")
         if num_experts < 1:
             raise ModalignError(f"a UPM needs at least one expert, not {num_experts} (num_experts)")
         sizes = {"width": width, "num_heads": num_heads, "hidden": hidden, "num_queries": num_queries}
@@ -79,12 +92,13 @@ class UniversalProjector(nn.Module):
             raise ModalignError(f"a UPM of {', '.join(wrong)} cannot be: give 1 or more")
         self.width_in, self.width, self.width_out = width_in, width, width_out
         self.num_experts = num_experts
-        self.tag_std = tag_std
+        self.tag_std, self.start_scale = tag_std, start_scale
         self.settings = router if isinstance(router, RouterSettings) else RouterSettings(**(router or {}))
         self.experts = nn.ModuleList(
             Expert(width, expert_layers, num_heads, hidden, norm_eps) for _ in range(num_experts)
         )
-        ports = {m: Port(width_in, width, width_out, num_queries, tags, query_std, tag_std) for m in modalities}
+        spread = tag_std if start_scale == "embeddings" else None
+        ports = {m: Port(width_in, width, width_out, num_queries, tags, query_std, spread) for m in modalities}
         self.ports = nn.ModuleDict(ports)
         self.router = nn.ModuleDict()
         if num_experts > 1 and self.settings.kind != "constant":
@@ -115,7 +129,9 @@ class UniversalProjector(nn.Module):
 
     @torch.no_grad()
     def match_scale(self, std: float) -> None:
-        """Starts soft tokens and tags at the scale of the language model's embedding rows."""
+        """Starts soft tokens and tags at the scale of the language model's embedding rows; "one" stays as it is."""
+        if self.start_scale != "embeddings":
+            return
         for module in self.ports.values():
             port = cast(Port, module)
             port.out_norm.weight.fill_(std)
@@ -151,3 +167,8 @@ class UniversalProjector(nn.Module):
                 continue
             mixed = mixed + share * expert(queries, inputs, mask)
         return mixed
+
+
+def _drawn(width: int, std: float | None) -> Tensor:
+    """A tag's start: normal with this deviation, or without one even from 0 to 1."""
+    return torch.rand(width) if std is None else torch.randn(width) * std
