@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import pytest
+import sentencepiece
 from tokenizers import Tokenizer, models, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -42,6 +44,32 @@ def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path):
     for path in (tmp_path / "empty", tmp_path / "none.json"):
         with pytest.raises(ModalignError, match="cannot load the text tokenizer"):
             load_text_tokenizer(str(path))
+
+
+@pytest.fixture
+def pieces(tmp_path):
+    """A folder with a SentencePiece model, as LLaMA's, and no tokenizer.json."""
+    (tmp_path / "words.txt").write_text("".join(f"a red cube, number {n}\n" for n in range(100)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "words.txt"), model_prefix=str(tmp_path / "tokenizer"), vocab_size=40, model_type="bpe",
+        minloglevel=2,
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    return tmp_path
+
+
+def test_a_sentencepiece_model_alone_gives_its_own_ids(pieces):
+    expected = sentencepiece.SentencePieceProcessor(str(pieces / "tokenizer.model")).encode("a red cube")
+    assert load_text_tokenizer(str(pieces)).encode("a red cube") == expected
+
+
+@pytest.mark.parametrize(("package", "module"), [("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")])
+def test_the_package_that_a_sentencepiece_model_needs_is_named(pieces, monkeypatch, package, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        ModalignError, match=rf"its tokenizer\.model needs the package {package}: pip install {package}"
+    ):
+        load_text_tokenizer(str(pieces))
 
 
 def test_ids_are_those_of_transformers_whatever_was_set_on_the_tokenizer(text_tokenizer):

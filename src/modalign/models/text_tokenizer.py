@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from modalign.models.hub import require_folder, telling_hub
+from modalign.errors import ModalignError
+from modalign.models.hub import local_file, require_folder, telling_hub
 
 log = logging.getLogger(__name__)
+SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # packages, as they are imported
 
 
 class TextTokenizer:
@@ -76,6 +79,7 @@ def load_text_tokenizer(
         if path.suffix == ".json":
             made = TextTokenizer(PreTrainedTokenizerFast(tokenizer_file=str(path), **chosen))
         else:
+            _require_sentencepiece(source, key)
             made = TextTokenizer(AutoTokenizer.from_pretrained(source, local_files_only=path.is_dir(), **chosen))
     if made.eos_id is None:
         log.warning(
@@ -83,3 +87,21 @@ def load_text_tokenizer(
             "what is generated ends only at max_new_tokens", source, key,
         )  # fmt: skip
     return made
+
+
+def _require_sentencepiece(source: str, key: str) -> None:
+    """ModalignError where a package that reads a SentencePiece model is missing; transformers would name tiktoken."""
+    model = local_file(source, "tokenizer.model")
+    if model is None or local_file(source, "tokenizer.json") is not None:
+        return
+    with model.open("rb") as file:
+        if file.read(1) != b"\n":  # how its protocol buffer begins; a file of tiktoken's is text
+            return
+    for package, module in SENTENCEPIECE.items():
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            raise ModalignError(
+                f"cannot load the text tokenizer '{source}' ({key}): its tokenizer.model needs the package {package}: "
+                f"pip install {package}"
+            ) from None
