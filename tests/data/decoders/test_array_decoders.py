@@ -69,6 +69,18 @@ def test_points_without_colour_are_black_and_colours_out_of_range_refused(npy):
     assert PointDecoder(5, colour_scale=255)(npy(bytes_colours)).shape == (5, 6)
 
 
+def test_colours_that_rounding_took_out_of_range_are_clipped(npy):
+    points = cloud(5)
+    points[0, 3:] = [1.0000001, 1.0009, -0.0009]
+    value = PointDecoder(5)(npy(points))
+    assert value[0, 3:].tolist() == [1, 1, 0]
+    assert torch.equal(value[1:, 3:], torch.from_numpy(points[1:, 3:]))
+    for beyond in (1.002, -0.002):
+        points[0, 3] = beyond
+        with pytest.raises(ValueError, match="not 0 to 1: set colour_scale"):
+            PointDecoder(5)(npy(points))
+
+
 @pytest.mark.parametrize("shape", [(5,), (5, 4), (0, 6), (2, 3, 6)])
 def test_other_shapes_are_no_cloud(npy, shape):
     with pytest.raises(ValueError, match="a point cloud must be"):

@@ -17,6 +17,7 @@ _PLY_TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 _PLY_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+ROUNDING = 1e-3  # a colour may lie this far outside 0..1, as resampling and other scales leave it
 
 
 class PointDecoder:
@@ -47,9 +48,9 @@ class PointDecoder:
                 raise ValueError(f"a point cloud must be [points, 3 or 6], not {list(cloud.shape)}")
             cloud[:, 3:] /= self.colour_scale
         colours = cloud[:, 3:] if cloud.shape[1] == 6 else np.zeros((len(cloud), 3), np.float32)
-        if colours.min() < 0 or colours.max() > 1:
+        if colours.min() < -ROUNDING or colours.max() > 1 + ROUNDING:
             raise ValueError(f"colours reach from {colours.min():g} to {colours.max():g}, not 0 to 1: set colour_scale")
-        cloud = np.concatenate([self._normalise(cloud[:, :3]), colours], axis=1)
+        cloud = np.concatenate([self._normalise(cloud[:, :3]), colours.clip(0, 1)], axis=1)
         return torch.from_numpy(cloud[self._subset(len(cloud), rng)])
 
     def _normalise(self, places: np.ndarray) -> np.ndarray:
