@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from modalign.cli.run_settings import changed_settings
 from modalign.config.variants import DEFAULT, check_variant, variant_sizes
 from modalign.errors import ModalignError
 from modalign.runs.manifest import read_manifest, write_manifest
@@ -55,6 +56,9 @@ def test_other_items_are_measured_on_request_and_noted_in_the_manifest(modalign,
     ("words", "message"),
     [
         (["evaluation.num_item=3"], "did you mean 'num_items'?"),
+        (["+evaluation.num_item=3"], "unknown setting 'num_item' in evaluation: did you mean 'num_items'?"),
+        (["+data.align.video=3"], "data.align.video: should be a valid tuple"),
+        (["+seed.x=3"], "cannot be changed for a run that is finished"),
         (["evaluation.num_items=0"], "should be greater than 0"),
         (["evaluation.num_items=many"], "should be a valid integer"),
         (["seed=3"], "cannot be changed for a run that is finished"),
@@ -67,6 +71,14 @@ def test_other_items_are_measured_on_request_and_noted_in_the_manifest(modalign,
 )
 def test_a_setting_that_cannot_be_is_refused_before_anything_is_loaded(modalign, tiny_runs, words, message):
     assert message in modalign("evaluate", tiny_runs.video, *words).error
+
+
+def test_a_name_that_is_not_there_yet_is_added_with_a_plus(tiny_runs):
+    manifest = read_manifest(tiny_runs.video)
+    with pytest.raises(ModalignError, match=r"unknown setting 'video' in data\.align"):
+        changed_settings(manifest, ["data.align.video=[world_video]"])
+    for plus in ("+", "++"):
+        assert changed_settings(manifest, [f"{plus}data.align.video=[digits]"]).data.align["video"] == ("digits",)
 
 
 def test_a_run_without_results_is_neither_evaluated_nor_asked(modalign, tiny_runs):
