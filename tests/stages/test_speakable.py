@@ -17,15 +17,30 @@ def losses(monkeypatch):
     return given
 
 
+def language_model(trains):
+    model = torch.nn.Module()
+    model.llm = torch.nn.Linear(2, 2).requires_grad_(trains)
+    model.projectors = torch.nn.Linear(2, 2)
+    return model
+
+
 def test_captions_far_above_the_known_text_are_warned_of_by_recipe_and_number(backbones, image, losses, caplog):
     sources = backbones.sources()
     with caplog.at_level(logging.WARNING, "modalign.stages.speakable"):
-        found = warn_where_unspeakable(None, sources, ("world_image", "world_audio", "world_chat"))
+        found = warn_where_unspeakable(
+            language_model(trains=False), sources, ("world_image", "world_audio", "world_chat")
+        )
     assert found["caption_loss"] == {"world_image": 2.5, "world_audio": 3.5}  # text alone has no captions
     assert found["unspeakable"] == [["world_audio", 3.5, 1.0]]
     (record,) = caplog.records
     assert "recipe world_audio" in record.getMessage()
     assert "3.50 nats a token, against 1.00" in record.getMessage()
+
+
+def test_a_language_model_that_trains_learns_the_words_and_is_not_warned_of(backbones, image, losses, caplog):
+    found = warn_where_unspeakable(language_model(trains=True), backbones.sources(), ("world_audio",))
+    assert found == {"caption_loss": {"world_audio": 3.5}}
+    assert not caplog.records
 
 
 def test_without_a_known_text_nothing_is_said(backbones, losses, caplog):

@@ -9,11 +9,13 @@ from modalign.data.collate import Collator
 from modalign.data.templates import TextTemplate
 from modalign.errors import BadSample
 from modalign.evaluation.evaluate import text_loss
+from modalign.models.parts import ADAPTERS, part_of
 from modalign.stages.sources import SourceBook
 from modalign.types import Sample
 
 log = logging.getLogger(__name__)
 
+_LANGUAGE_MODEL = ("llm", ADAPTERS)
 NUM_CAPTIONS = 64
 FACTOR, OFFSET = 1.5, 1.5  # nats: a caption's first words are always a surprise, a foreign vocabulary is far more
 
@@ -22,13 +24,16 @@ def warn_where_unspeakable(model: Any, sources: SourceBook, recipes: tuple[str, 
     """Loss of each recipe's captions as plain text, nats per token; warns where it is far above the known text's.
 
     For the manifest: `caption_loss` by recipe, and `unspeakable`, those warned of with their loss and the known text's.
+    Nothing is warned of where the language model trains: it learns the words.
     """
     known_name = sources.settings.data.text_loss
     if known_name is None or not sources.present(known_name):
         return {}
     known = caption_loss(model, sources, known_name, "test")
     losses = {name: caption_loss(model, sources, name, "train") for name in recipes if sources.book.media(name)}
-    foreign = [(name, loss, known) for name, loss in losses.items() if loss > FACTOR * known + OFFSET]
+    learns = any(weight.requires_grad for name, weight in model.named_parameters() if part_of(name) in _LANGUAGE_MODEL)
+    far = {} if learns else {name: loss for name, loss in losses.items() if loss > FACTOR * known + OFFSET}
+    foreign = [(name, loss, known) for name, loss in far.items()]
     for warned in foreign:
         log.warning(
             "recipe %s: the language model's own loss on its captions is %.2f nats a token, against %.2f on text "

@@ -91,6 +91,8 @@ def test_what_the_run_warned_of_stands_in_its_summary(run_maker, tmp_path):
     assert "may not be able to say the captions of world_audio" in html
     assert "17.31 nats a token, against 0.52" in html
     assert "linears.default began at random, not from its captions: 3 captions are too few." in html
+    learned = run_maker(tmp_path, "instruct", (), ("audio",), extra=extra)
+    assert "may not be able to say" not in write_run_report(learned).read_text()
 
 
 def test_phases_measured_on_other_items_are_told(run_maker, tmp_path):

@@ -151,10 +151,12 @@ def proof_sentences(manifest: Manifest) -> list[str]:
 
 def warning_sentences(manifest: Manifest) -> list[str]:
     """What the run warned of that may explain its scores."""
+    learns = any(part["trains"] and part["name"].split(".")[0] == "llm" for part in manifest.parts)
+    unspeakable = () if learns else manifest.extra.get("unspeakable", ())
     lines = [
         f"The language model may not be able to say the captions of {name}: before training its own loss on them was "
         f"{loss:.2f} nats a token, against {known:.2f} on text that it knows."
-        for name, loss, known in manifest.extra.get("unspeakable", ())
+        for name, loss, known in unspeakable
     ]
     skipped = manifest.extra.get("skipped_steps", {}).get("count", 0)
     if skipped:
