@@ -89,8 +89,11 @@ def test_a_run_without_results_is_neither_evaluated_nor_asked(modalign, tiny_run
 def test_an_unfinished_run_says_which_command_continues_it(modalign, copy):
     manifest = read_manifest(copy.video)
     manifest.status = "interrupted"
+    manifest.command += ["curriculum.groups=[[image],[video]]"]
     write_manifest(copy.video, manifest)
-    assert "interrupted, not finished: `train.py stage=align modality=video" in modalign("evaluate", copy.video).error
+    told = modalign("evaluate", copy.video).error
+    assert "interrupted, not finished: `python train.py stage=align modality=video " in told
+    assert " 'curriculum.groups=[[image],[video]]'` continues it" in told
 
 
 def test_a_folder_that_is_no_run_is_told_in_one_line(modalign, tmp_path):

@@ -71,3 +71,15 @@ def test_an_unknown_status_is_never_written(tmp_path, manifest):
     with pytest.raises(ValueError, match="done"):
         write_manifest(tmp_path, manifest)
     assert find_manifest(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["train.py", "modality=[image,video]"], "python train.py 'modality=[image,video]'"),
+        (["modalign", "ablate", "x"], "modalign ablate x"),
+        ([], ""),
+    ],
+)
+def test_the_command_of_a_run_is_told_as_a_shell_takes_it(command, told):
+    assert Manifest("a", "ab" * 32, "align", {}, "finished", command, {}).shell_command == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def _make(job: Job, say: Callable[[str], None]) -> str | None:
     """Why the job failed, None where it did not; a signal to stop goes on up."""
     from modalign.stages.curriculum_run import run_all
 
-    say(f"{job.command}: train.py {' '.join(job.command.overrides)}")
+    say(f"{job.command}: {shlex.join(['python', 'train.py', *job.command.overrides])}")
     try:
         run_all(job.specs, job.settings, job.plain, ["train.py", *job.command.overrides])
     except (Interrupted, FolderTaken):

@@ -91,6 +91,6 @@ def answering_run(folder: Path) -> Manifest:
             f"name a run of a later stage"
         )
     if manifest.status != "finished":
-        again = f"`{' '.join(manifest.command)}`" if manifest.command else "the command that made it"
+        again = f"`{manifest.shell_command}`" if manifest.command else "the command that made it"
         raise ModalignError(f"run {manifest.name} is {manifest.status}, not finished: {again} continues it")
     return manifest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,12 @@ class Manifest:
         """Plain values as they are written: tuples as lists, paths as text, numbers that are not finite as null."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "extra"}
         return {"format": values.pop("format"), **_plain(values), **_plain(self.extra)}
+
+    @property
+    def shell_command(self) -> str:
+        """The command that made the run as a shell takes it; empty where none is known."""
+        python = ["python"] if self.command and self.command[0].endswith(".py") else []
+        return shlex.join([*python, *self.command])
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Manifest:

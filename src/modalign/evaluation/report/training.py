@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,7 +104,7 @@ def provenance_html(manifest: Manifest) -> str:
     revision += "".join(f", {module} (SHA-256 {digest[:12]})" for module, digest in code.get("own", {}).items())
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     rows = [
-        ["command", f"<code>{text(shlex.join(manifest.command))}</code>"],
+        ["command", f"<code>{text(manifest.shell_command)}</code>"],
         ["identity", _code(manifest.identity, 64)],
         ["code", text(revision)],
         ["seed", text(manifest.seed)],
