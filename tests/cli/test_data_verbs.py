@@ -174,6 +174,16 @@ def test_a_misspelt_modality_of_a_recipe_is_told_with_the_nearest(modalign, capt
     assert "no modality 'xyzzy' yet: nothing was decoded\n" in modalign("shards", *words, f"make.folder={folder}").out
 
 
+def test_a_measured_split_of_few_samples_is_warned_of_once(modalign, captioned, tmp_path):
+    folder, recipes = captioned
+    words = ["shards", "greys", f"make.folder={folder}", f"paths.recipes=[{recipes}]", "--data"]
+    said = modalign(*words, tmp_path / "few").out
+    assert said.count("note: few samples to measure with: test (2); of fewer than 20 ") == said.count("note: ") == 1
+    (folder / "captions.csv").write_text("file,caption\n" + "".join(f"0.png,grey {n}\n" for n in range(20)))
+    labels = "make.labels={splits: {train: 0.0, test: 1.0}}"
+    assert "few samples" not in modalign(*words, tmp_path / "enough", labels).out
+
+
 def test_a_misspelt_split_is_told_with_the_nearest(modalign, captioned, tmp_path):
     folder, recipes = captioned
     words = ["greys", f"paths.recipes=[{recipes}]", "--data", tmp_path]

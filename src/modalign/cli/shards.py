@@ -21,6 +21,7 @@ from modalign.errors import ModalignError
 
 SUMMARY = """Make a recipe's shards: a world recipe from the world's settings, any other by the recipe's `make`
 (where its raw copy lies is given as make.<setting>=<value>)."""
+FEW = 20  # of so many, one sample more or less is five points of a score
 EXAMPLES = (
     "modalign shards digits",
     "modalign shards world_audio --world hard",
@@ -60,6 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     report = _make(recipe, settings.paths.data, options, making)
     remember_accepted(recipe, folder)
     tell(report)
+    _tell_small(report, settings.evaluation.splits)
     decode_some(settings, recipe, [report.folder / split for split in report.written])
     return 0
 
@@ -82,6 +84,15 @@ def read_value(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def _tell_small(report: MakeReport, measured: Sequence[str]) -> None:
+    """Warn of measured splits that are too small to tell one run from another."""
+    if small := [f"{split} ({n})" for split, n in report.written.items() if split in measured and n < FEW]:
+        say(
+            f"note: few samples to measure with: {', '.join(small)}; of fewer than {FEW} scores say little: take a "
+            "larger share of the samples for it (`splits` of its labels), or more of them"
+        )
 
 
 def tell(report: MakeReport) -> None:
