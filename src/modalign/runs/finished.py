@@ -12,6 +12,9 @@ from modalign.runs.folder import RunFolder, place_run
 from modalign.runs.lineage import prove_parent
 from modalign.runs.manifest import Manifest, read_manifest
 
+# No difference where a command has none: alignment asks no pairs, and earlier versions noted how many items are shown.
+NOT_ASKED = {"pairs", "num_shown"}
+
 
 class Named(Protocol):
     """What is known of a run before it exists; `measuring` is what its numbers, not its weights, depend on."""
@@ -72,7 +75,8 @@ def answer_if_finished(
 def measured_otherwise(manifest: Manifest, run: Named) -> str | None:
     """What to do where a finished run was measured with other settings than a command has now; else None."""
     before = manifest.extra.get("measuring", run.measuring)
-    changed = [key for key, value in run.measuring.items() if before.get(key) != value]
+    keys = [*run.measuring, *(key for key in before if key not in run.measuring and key not in NOT_ASKED)]
+    changed = [key for key in keys if before.get(key) != run.measuring.get(key)]
     if not changed:
         return None
     told = ", ".join(f"{key}={before.get(key)}" for key in changed)
