@@ -1,6 +1,7 @@
 """The plan of a command: which runs, in which order, on what, and under which identity."""
 
 import itertools
+import re
 from fractions import Fraction
 from functools import cache
 
@@ -88,6 +89,17 @@ def test_replay_adds_steps_and_a_phase_may_have_a_length_of_its_own():
     assert plan(stage="align", modality="audio", curriculum__steps=budgets)[-1].steps == 14
     alone = plan(stage="align", modality="audio", curriculum__steps=budgets, stages__align__replay="none")
     assert alone[-1].steps == 7
+
+
+@pytest.mark.parametrize("rule", ["balancd", "equal:3", "ratio", "temperature", "ratio:2", "temperature:0"])
+def test_what_is_told_of_a_wrong_rule_of_replay_can_be_typed(rule):
+    with pytest.raises(ModalignError, match=r"stages\.align\.replay\b") as caught:
+        plan(stage="align", modality="audio", stages__align__replay=rule)
+    told = re.findall(r"`(.*)`", str(caught.value))
+    assert len(told) == (rule in {"equal:3", "ratio", "temperature"})
+    for word in told:
+        settings, _ = compose_settings(["stage=align", "modality=audio", word])
+        assert Planner(settings, RecipeBook(settings)).plan()[-1].new == ("audio",)
 
 
 def test_a_stage_s_own_steps_go_before_the_curriculum_s_budgets():

@@ -67,7 +67,7 @@ def test_a_high_temperature_is_equal_and_a_low_one_still_drops_nobody():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("balancd", "unknown replay rule 'balancd' in stage.replay: did you mean 'balanced'"),
+        ("balancd", "unknown replay rule 'balancd' in stages.align.replay: did you mean 'balanced'"),
         ("ratio", "needs a number, got None"),
         ("ratio:much", "needs a number, got 'much'"),
         ("ratio:1", r"must be in \[0, 1\)"),
@@ -118,7 +118,11 @@ def test_by_option_replay_takes_the_place_of_new_samples():
 
 @pytest.mark.parametrize(
     ("samples", "batch", "keep", "message"),
-    [(0, 16, "new", "at least 1"), (5, 0, "new", "at least 1"), (5, 5, "totl", "did you mean 'total'")],
+    [
+        (0, 16, "new", "at least 1"),
+        (5, 0, "new", "at least 1"),
+        (5, 5, "totl", r"stages\.align\.replay_keep: did you mean 'total'"),
+    ],
 )
 def test_steps_of_nothing_are_an_error(samples, batch, keep, message):
     with pytest.raises(ModalignError, match=message):

@@ -14,6 +14,8 @@ from modalign.errors import ModalignError, unknown_name
 WITHOUT_VALUE = ("balanced", "equal", "none")
 WITH_VALUE = ("ratio", "temperature")
 KEEPS = ("new", "total")
+# The settings that errors name: alignment alone replays.
+RULE, KEEP = "stages.align.replay", "stages.align.replay_keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,10 @@ class ReplayRule:
             return given
         kind, value = _split(given)
         if kind not in WITHOUT_VALUE + WITH_VALUE:
-            raise unknown_name("replay rule", kind, WITHOUT_VALUE + WITH_VALUE, where="stage.replay")
+            raise unknown_name("replay rule", kind, WITHOUT_VALUE + WITH_VALUE, where=RULE)
         if kind in WITHOUT_VALUE:
             if value is not None:
-                raise ModalignError(f"stage.replay={kind} takes no value, got {value!r}: write `stage.replay={kind}`")
+                raise ModalignError(f"{RULE}={kind} takes no value, got {value!r}: write `{RULE}={kind}`")
             return cls(kind)
         return cls(kind, _number(kind, value))
 
@@ -56,7 +58,7 @@ def shares(
         raise ModalignError(f"{', '.join(sorted(set(new) & set(seen)))} both new and earlier in one phase")
     if parsed.kind == "none" or (not seen and parsed.kind != "temperature"):
         if not new:
-            raise ModalignError(f"stage.replay={parsed} leaves nothing to train on: the phase has no new modality")
+            raise ModalignError(f"{RULE}={parsed} leaves nothing to train on: the phase has no new modality")
         return bounded(equal_shares(new))
     if parsed.kind == "temperature":
         return bounded(_by_temperature(new + seen, sizes, parsed.value or 1.0))
@@ -80,7 +82,7 @@ def phase_steps(
     their place. A phase without new modalities sees `new_samples` in all.
     """
     if keep not in KEEPS:
-        raise unknown_name("value", keep, KEEPS, where="stage.keep")
+        raise unknown_name("value", keep, KEEPS, where=KEEP)
     if new_samples <= 0 or batch_size <= 0:
         raise ModalignError(f"a phase of {new_samples} samples in batches of {batch_size}: both must be at least 1")
     share = sum((shares.get(name, Fraction(0)) for name in new), Fraction(0))
@@ -93,7 +95,7 @@ def _split(given: str | Mapping[str, Any]) -> tuple[str, Any]:
         kind, _, value = given.partition(":")
         return kind.strip(), value.strip() or None
     if not isinstance(given, Mapping) or len(given) != 1:
-        raise ModalignError(f"stage.replay is {given!r}: write one rule, as in balanced, ratio:0.3 or {{ratio: 0.3}}")
+        raise ModalignError(f"{RULE} is {given!r}: write one rule, as in balanced, ratio:0.3 or {{ratio: 0.3}}")
     kind, value = next(iter(given.items()))
     return str(kind), value
 
@@ -105,11 +107,11 @@ def _number(kind: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ModalignError(f"stage.replay={kind} needs a number, got {value!r}: write `stage.replay={example}`")
+        raise ModalignError(f"{RULE}={kind} needs a number, got {value!r}: write `{RULE}={example}`")
     if kind == "ratio" and not 0 <= number < 1:
-        raise ModalignError(f"stage.replay=ratio:{number:g}: the share of earlier samples must be in [0, 1)")
+        raise ModalignError(f"{RULE}=ratio:{number:g}: the share of earlier samples must be in [0, 1)")
     if kind == "temperature" and number <= 0:
-        raise ModalignError(f"stage.replay=temperature:{number:g}: the temperature must be above 0")
+        raise ModalignError(f"{RULE}=temperature:{number:g}: the temperature must be above 0")
     return number
 
 
@@ -117,9 +119,9 @@ def _by_temperature(names: tuple[str, ...], sizes: Mapping[str, int], temperatur
     """p proportional to size^(1/T), in logarithms so that a small T cannot overflow."""
     missing = [name for name in names if sizes.get(name, 0) <= 0]
     if missing:
-        raise ModalignError(f"stage.replay=temperature needs the dataset size of {', '.join(missing)}: none is known")
+        raise ModalignError(f"{RULE}=temperature needs the dataset size of {', '.join(missing)}: none is known")
     if not names:
-        raise ModalignError("stage.replay=temperature leaves nothing to train on: the phase has no modality")
+        raise ModalignError(f"{RULE}=temperature leaves nothing to train on: the phase has no modality")
     logs = {name: math.log(sizes[name]) / temperature for name in names}
     largest = max(logs.values())
     # A proportion that underflows would be silently dropped; bounded() then raises it to one slice a cycle.
