@@ -114,8 +114,8 @@ def test_warm_up_and_cosine_count_optimizer_steps_and_not_slices(own_shop):
     run = own_shop().train(*more, "stages.align.optimizer.warmup_steps=1")
     rates = [row.value for row in rows(run) if row.name == "lr/tokenizers.visual"]
     assert [row.step for row in rows(run) if row.name == "train/loss"] == [1, 2, 3]
-    # Logged after each step: the rate of the next; the last is the floor.
-    assert rates == pytest.approx([1e-3, 1e-3 * (0.05 + 0.95 * 0.5), 1e-3 * 0.05])
+    # Of each step the rate that it was taken with: one of warm-up, the whole, half-way down to the floor.
+    assert rates == pytest.approx([1e-3 / 2, 1e-3, 1e-3 * (0.05 + 0.95 * 0.5)])
     assert run.manifest().consumed == {"world_image": 3 * 3 * 8}
 
 

@@ -1,5 +1,7 @@
 """What a finished phase proves in its manifest, and that a phase which cannot prove it fails."""
 
+import math
+
 import pytest
 import torch
 
@@ -120,7 +122,7 @@ def test_plain_text_loss_is_the_same_to_the_bit_before_and_after_every_alignment
     assert untouched == losses[0]
 
 
-def test_learning_rates_are_those_of_each_part_and_end_at_the_floor(audio):
+def test_learning_rates_are_those_of_each_part_and_of_the_step_that_they_are_logged_at(audio):
     own = audio.manifest().config["modalities"]["audio"]["learning_rate_scale"]
     assert own != 1
     rows = MetricLog(audio.metrics_file).read()
@@ -130,7 +132,10 @@ def test_learning_rates_are_those_of_each_part_and_end_at_the_floor(audio):
             own * rate[step, "lr/projectors.upm.ports.image"]
         )
         assert rate[step, "lr/tokenizers.audio"] == pytest.approx(own * rate[step, "lr/projectors.upm.experts.0"])
-    assert rate[8, "lr/tokenizers.visual"] == pytest.approx(0.05 * 1e-3)
+    assert rate[1, "lr/tokenizers.visual"] == pytest.approx(1e-3 / 2)
+    assert rate[8, "lr/tokenizers.visual"] == pytest.approx(
+        1e-3 * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * 6 / 7)))
+    )
 
 
 def test_a_stages_own_scales_multiply_those_of_the_modality(backbones, image):

@@ -53,6 +53,7 @@ class StageModule(pl.LightningModule):
         self.ranks = ALONE
         self.usage: Usage | None = None
         self.latest: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
         self.strict_loading = False
         self._count: Tensor | None = None
         self._total: Tensor | None = None
@@ -93,6 +94,7 @@ class StageModule(pl.LightningModule):
         """
         assert self._count is not None
         assert self._total is not None
+        self._rates = rates_of(optimizer)  # once the step is done, the schedule has set those of the next
         self._share()
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         broken_loss = ~torch.isfinite(self._total)
@@ -160,8 +162,8 @@ class StageModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rates(self) -> dict[str, float]:
-        """The learning rates of the step under way, by part."""
-        return rates_of(self.trainer.optimizers[0])
+        """The learning rates that the last step was taken with, by part."""
+        return self._rates
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """The tensors that the plan saves, under the model's own names; of sharded ones the first rank has all."""
