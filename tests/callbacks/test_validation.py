@@ -38,12 +38,14 @@ def module():
     )
 
 
-def play(batches, every=2, total=5):
+def play(batches, every=2, total=5, first=0, slices=1):
     written = []
     callback = ModalityValidation(batches, every, lambda values, step: written.append((step, values)))
-    own = module()
-    for step in range(1, total + 1):
-        callback.on_train_batch_end(SimpleNamespace(global_step=step), own, None, None, step)
+    own, trainer = module(), SimpleNamespace(global_step=first)
+    callback.on_train_start(trainer, own)
+    for number in range(first * slices + 1, total * slices + 1):
+        trainer.global_step = number // slices
+        callback.on_train_batch_end(trainer, own, None, None, number)
     return written, own
 
 
@@ -52,6 +54,12 @@ def test_each_modality_is_measured_where_it_is_due_and_at_the_end():
     assert [step for step, _ in written] == [2, 4, 5]
     assert written[0][1] == {"val/loss/image": 2.0, "val/loss/audio": 6.0}
     assert own.latest["val/loss/audio"] == 6.0
+
+
+@pytest.mark.parametrize(("first", "steps"), [(0, [2, 4, 5]), (2, [4, 5]), (3, [4, 5])])
+def test_slices_of_a_step_begun_or_resumed_are_not_measured_before_it_is_done(first, steps):
+    written, _ = play({"image": [batch(1.0)]}, first=first, slices=3)
+    assert [step for step, _ in written] == steps
 
 
 def test_the_loss_is_a_mean_over_tokens_and_not_over_batches():

@@ -22,6 +22,10 @@ class ModalityValidation(pl.Callback):
         self.write = write
         self._measured = -1
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """The step begun or resumed from is none to measure after: a slice of the next one ends with its number."""
+        self._measured = trainer.global_step
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Measure where it is due."""
         step = trainer.global_step
