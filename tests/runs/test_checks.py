@@ -14,7 +14,7 @@ from modalign.runs.checks import code_state, finished_run, package_versions
 from modalign.runs.files import write_synced
 from modalign.runs.lineage import checkpoint_entry
 from modalign.runs.manifest import Manifest, write_manifest
-from modalign.runs.sealed import seal_bytes
+from modalign.runs.sealed import seal_bytes, verify_checkpoint
 
 ID = "a" * 64
 
@@ -68,6 +68,21 @@ def test_a_finished_run_whose_checkpoint_is_gone_cut_or_another_says_so(run):
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(ModalignError, match="is gone: put it back"):
         finished_run(run, ID)
+
+
+def test_what_is_told_of_a_damaged_checkpoint_leads_to_no_second_error(run):
+    """That of a finished run is the last there is: with its folder alone deleted, the run would be refused again."""
+    final, kept = (run / "checkpoints" / f"step-0000000{step}" for step in (1, 0))
+    shutil.copytree(final, kept)
+    for checkpoint in (final, kept):
+        os.truncate(checkpoint / "llm.safetensors", 3)
+    with pytest.raises(ModalignError, match="delete that folder"):
+        verify_checkpoint(kept)
+    with pytest.raises(ModalignError, match=f"put a whole copy back, or delete {run} and give the command") as caught:
+        finished_run(run, ID)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(run)
+    assert finished_run(run, ID) is None
 
 
 def git(folder, *arguments):

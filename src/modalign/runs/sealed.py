@@ -13,6 +13,7 @@ from typing import Any
 
 from modalign.errors import ModalignError
 from modalign.runs.identity import canonical
+from modalign.runs.manifest import find_manifest
 
 FORMAT = 1
 SEAL = "digests.json"
@@ -152,10 +153,26 @@ def next_name(folder: Path, step: int) -> str:
 
 def damaged(path: Path, how: str) -> ModalignError:
     """The error for a checkpoint that cannot be used, and what to do."""
+    if _final_of_finished(path):
+        return ModalignError(
+            f"checkpoint {path} is damaged: {how}; its run is finished with it: put a whole copy back, or delete "
+            f"{Path(path).parent.parent} and give the command that made it again"
+        )
     return ModalignError(
         f"checkpoint {path} is damaged: {how}; delete that folder and give the command that made it again (it goes on "
         f"from an earlier checkpoint where there is one)"
     )
+
+
+def _final_of_finished(path: Path) -> bool:
+    """Whether a finished run stands on this checkpoint: without it, no earlier one is gone on from."""
+    run = Path(path).parent.parent
+    try:
+        manifest = find_manifest(run)
+    except ModalignError:
+        return False
+    known = manifest.checkpoint if manifest is not None and manifest.status == "finished" else None
+    return known is not None and run / known["path"] == Path(path)
 
 
 def _order(path: Path) -> tuple[int, int] | None:
