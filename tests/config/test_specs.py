@@ -114,6 +114,18 @@ def test_a_stage_s_own_steps_go_before_the_curriculum_s_budgets():
         plan(stage="instruct", stages__instruct__steps=None)
 
 
+@pytest.mark.parametrize(("keep", "steps"), [("new", [30, 80]), ("total", [30, 40])])
+def test_a_phase_s_own_steps_are_those_of_its_new_samples_unless_replay_keeps_the_total(keep, steps):
+    specs = plan(
+        stage="align",
+        curriculum__groups=(("image",), ("audio", "video")),
+        stages__align__steps=None,
+        stages__align__phases={default()["curriculum"]["name"]: ({"steps": 30}, {"steps": 40})},
+        stages__align__replay_keep=keep,
+    )
+    assert [spec.steps for spec in specs if spec.new] == steps
+
+
 def test_only_the_first_phase_has_the_first_phase_s_experts():
     specs = [spec for spec in plan() if spec.stage == "align"]
     assert [spec.num_experts for spec in specs] == [1] + [None] * 7

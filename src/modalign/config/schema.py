@@ -135,7 +135,7 @@ class OptimizerChanges(Strict):
 class PhaseChanges(Strict):
     """What of a stage's settings one phase of a curriculum has otherwise."""
 
-    steps: PositiveInt | None = None  # of the whole phase, unless the stage says how many
+    steps: PositiveInt | None = None  # of new samples in the whole phase, unless the stage says how many
     slice_size: PositiveInt | None = None
     slices_per_step: PositiveInt | None = None
     optimizer: OptimizerChanges = OptimizerChanges()
