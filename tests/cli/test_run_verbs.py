@@ -13,6 +13,7 @@ from modalign.cli.run_settings import changed_settings
 from modalign.config.variants import DEFAULT, check_variant, variant_sizes
 from modalign.errors import ModalignError
 from modalign.runs.manifest import read_manifest, write_manifest
+from modalign.stages import load_run
 from modalign.types import DEFAULT_VARIANT
 
 
@@ -50,6 +51,36 @@ def test_other_items_are_measured_on_request_and_noted_in_the_manifest(modalign,
     (noted,) = read_manifest(copy.video).extra["evaluated_again"]
     assert noted["evaluation"]["num_items"] == 3
     assert (copy.video / "report.html").read_bytes() != before
+
+
+def test_what_another_evaluation_noted_while_this_one_loaded_is_kept(modalign, copy, monkeypatch):
+    load = load_run.load_run
+
+    def meanwhile(*arguments):
+        manifest = read_manifest(copy.video)
+        manifest.extra["evaluated_again"] = [{"command": ["another"]}]
+        write_manifest(copy.video, manifest)
+        return load(*arguments)
+
+    monkeypatch.setattr(load_run, "load_run", meanwhile)
+    said = modalign("evaluate", copy.video, "evaluation.num_items=3", "evaluation.splits=[test]")
+    assert said.code == 0, said.err
+    commands = [noted["command"] for noted in read_manifest(copy.video).extra["evaluated_again"]]
+    assert commands[0] == ["another"]
+    assert commands[1][:2] == ["modalign", "evaluate"]
+
+
+def test_a_curriculum_report_that_a_measurement_leaves_behind_is_told_with_what_renews_it(modalign, copy):
+    few = ("evaluation.num_items=3", "evaluation.splits=[test]")
+    (whole,) = [folder for folder in copy.curricula if copy.instruct.name in (folder / "curriculum.json").read_text()]
+    before = (whole / "report.html").read_bytes()
+    said = modalign("evaluate", copy.instruct, *few)
+    (told,) = [line for line in said.out.splitlines() if line.startswith("older than these results")]
+    assert told == f"older than these results: {whole / 'report.html'}; `modalign report {whole}` renews it"
+    assert modalign("report", whole).code == 0
+    assert (whole / "report.html").read_bytes() != before
+    (whole / "report.html").unlink()
+    assert "older than these results" not in modalign("evaluate", copy.instruct, *few).out
 
 
 @pytest.mark.parametrize(

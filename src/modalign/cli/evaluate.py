@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from modalign.cli.environment import prepare_environment
 from modalign.cli.parser import VerbParser, quoted, settings_only
@@ -16,6 +17,7 @@ from modalign.errors import ModalignError
 from modalign.evaluation.scores import RESULTS_FILE, Results, Score, read_results
 from modalign.runs.finished import answering_run
 from modalign.runs.manifest import Manifest, write_manifest
+from modalign.runs.record import curricula_of
 
 SUMMARY = """Measure a finished run again and write its results.json and report. With --out the run is left as it is and
 the results go below another folder; that is also how a run is measured on another world."""
@@ -49,6 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         with working(lambda: f"measuring {manifest.name}"):
             results = Measure(sources)(loaded.spec, loaded.model, target, _before(options.run))
         if options.out is None:
+            manifest = answering_run(options.run)  # another command may have measured it while this one loaded
             manifest.extra.setdefault("evaluated_again", []).append(
                 {"command": ["modalign", "evaluate", *arguments], "evaluation": settings.evaluation.model_dump()}
             )
@@ -59,6 +62,9 @@ def run(arguments: Sequence[str]) -> int:
     say(f"results: {target.path / RESULTS_FILE}")
     if options.out is None:
         say(f"report: {target.report_file}")
+        for folder in curricula_of(options.run):
+            if (report := RunFolder(folder).report_file).is_file():
+                say(f"older than these results: {report}; `modalign report {quote(str(folder))}` renews it")
     return 0
 
 

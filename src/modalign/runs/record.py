@@ -75,3 +75,16 @@ def read_record(folder: Path) -> CurriculumRecord:
         raise ModalignError(f"{folder} holds no curriculum: there is no {FILE} in it") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModalignError(f"{path} is damaged ({error}): delete it, the next run writes it") from error
+
+
+def curricula_of(run: Path) -> list[Path]:
+    """The folders beside a run whose curricula have it as a phase; a record that cannot be read is left out."""
+    found = []
+    for path in sorted(Path(run).resolve().parent.glob(f"*/{FILE}")):
+        try:
+            phases = read_record(path.parent).phases
+        except ModalignError:
+            continue
+        if any((path.parent / phase.run).resolve() == Path(run).resolve() for phase in phases):
+            found.append(path.parent)
+    return found
