@@ -95,7 +95,7 @@ def test_auto_measures_both_ways_and_writes_down_what_it_found(own_shop, tmp_pat
 @pytest.mark.slow
 def test_a_recipe_that_the_bound_cannot_hold_is_computed_live(own_shop, tmp_path):
     more = (*kept_in(tmp_path, "auto"), "data.feature_cache_gb=1e-6")
-    folder = own_shop().train(*TUNE[:2], "stages.instruct.steps=2", *more)
+    folder = own_shop().train(*TUNE[:2], "stages.instruct.steps=8", *more)
     assert "do not fit into feature_cache_gb=1e-06" in record(folder)["recipes"]["world_image"]["why"]
 
 
